@@ -65,7 +65,8 @@ class Slice {
   ByteView view_;
 };
 
-/// Bytes that live elsewhere (io::FileRegion is the one kind): only `net` and the simulated network look inside.
+/// Bytes that live elsewhere (io::FileRegion is the one kind): only `net` and the simulated network look
+/// inside.
 struct ForeignBytes {
   virtual ~ForeignBytes() = default;
   virtual size_t size() const = 0;

@@ -82,7 +82,8 @@ __attribute__((target("sse4.2"))) uint32_t crc32c_sse42(ByteView data, uint32_t 
       b = _mm_crc32_u64(b, load_word(p + kLane + i));
       c = _mm_crc32_u64(c, load_word(p + 2 * kLane + i));
     }
-    a = shift_lane(shift_lane(static_cast<uint32_t>(a)) ^ static_cast<uint32_t>(b)) ^ static_cast<uint32_t>(c);
+    a = shift_lane(shift_lane(static_cast<uint32_t>(a)) ^ static_cast<uint32_t>(b)) ^
+        static_cast<uint32_t>(c);
     p += 3 * kLane;
     n -= 3 * kLane;
   }
@@ -101,8 +102,8 @@ uint32_t crc32c_table(ByteView data, uint32_t crc) {
   size_t n = data.size();
   crc = ~crc;
   for (; n >= 8; p += 8, n -= 8) {
-    crc ^= static_cast<uint32_t>(p[0]) | static_cast<uint32_t>(p[1]) << 8 | static_cast<uint32_t>(p[2]) << 16 |
-           static_cast<uint32_t>(p[3]) << 24;
+    crc ^= static_cast<uint32_t>(p[0]) | static_cast<uint32_t>(p[1]) << 8 |
+           static_cast<uint32_t>(p[2]) << 16 | static_cast<uint32_t>(p[3]) << 24;
     crc = kTables[7][crc & 0xff] ^ kTables[6][(crc >> 8) & 0xff] ^ kTables[5][(crc >> 16) & 0xff] ^
           kTables[4][crc >> 24] ^ kTables[3][p[4]] ^ kTables[2][p[5]] ^ kTables[1][p[6]] ^ kTables[0][p[7]];
   }

@@ -1,6 +1,7 @@
 // An ordered map whose copies share structure: copy is O(1), insert and erase O(log n) in time and new nodes.
-// The Image, and what is published beside it, are made of these, so that applying a change costs what changed.
-// A treap whose priorities are a hash of the key: the shape depends on the contents alone, never on history.
+// The Image, and what is published beside it, are made of these, so that applying a change costs what
+// changed. A treap whose priorities are a hash of the key: the shape depends on the contents alone, never on
+// history.
 #pragma once
 
 #include <cstdint>

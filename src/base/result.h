@@ -81,10 +81,10 @@ using Status = Result<void>;
 }  // namespace millrace
 
 /// Returns the Error of a failed Result/Status from the enclosing function. Not for coroutines.
-#define TRY(expression)                                              \
-  do {                                                               \
-    auto try_result_ = (expression);                                 \
-    if (!try_result_.ok()) return std::move(try_result_).error();    \
+#define TRY(expression)                                           \
+  do {                                                            \
+    auto try_result_ = (expression);                              \
+    if (!try_result_.ok()) return std::move(try_result_).error(); \
   } while (false)
 
 #define MILLRACE_CONCAT_(a, b) a##b
@@ -92,7 +92,7 @@ using Status = Result<void>;
 /// TRY_ASSIGN(auto x, f()): x = value of f(), or return its Error.
 #define TRY_ASSIGN(declaration, expression) \
   TRY_ASSIGN_(MILLRACE_CONCAT(try_result_, __LINE__), declaration, expression)
-#define TRY_ASSIGN_(temporary, declaration, expression)          \
-  auto temporary = (expression);                                 \
-  if (!temporary.ok()) return std::move(temporary).error();      \
+#define TRY_ASSIGN_(temporary, declaration, expression)     \
+  auto temporary = (expression);                            \
+  if (!temporary.ok()) return std::move(temporary).error(); \
   declaration = std::move(temporary).value()

@@ -56,8 +56,10 @@ class Trace {
 /// At most `burst` lines a `period_ms`; what was held back is counted into the next line that goes out.
 class TraceLimit {
  public:
-  explicit TraceLimit(uint32_t burst = 1, int64_t period_ms = 10'000) : burst_(burst), period_ms_(period_ms) {}
-  /// True if a line may be written at `mono_ms`; `held_back` is then the number suppressed since the last one.
+  explicit TraceLimit(uint32_t burst = 1, int64_t period_ms = 10'000)
+      : burst_(burst), period_ms_(period_ms) {}
+  /// True if a line may be written at `mono_ms`; `held_back` is then the number suppressed since the last
+  /// one.
   bool admit(int64_t mono_ms, uint64_t& held_back) {
     if (mono_ms - window_start_ms_ >= period_ms_) {
       window_start_ms_ = mono_ms;

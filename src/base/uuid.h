@@ -1,4 +1,5 @@
-// 128-bit ids as Kafka uses them: 16 raw bytes on the wire, 22 characters of unpadded URL-safe base64 in text.
+// 128-bit ids as Kafka uses them: 16 raw bytes on the wire, 22 characters of unpadded URL-safe base64 in
+// text.
 #pragma once
 
 #include <array>

@@ -5,7 +5,8 @@ namespace millrace::io {
 Result<Bytes> Disk::read_file(const std::string& path, size_t max_bytes) {
   TRY_ASSIGN(const std::shared_ptr<File> file, open(path, OpenMode::read));
   TRY_ASSIGN(const uint64_t size, file->size());
-  if (size > max_bytes) return Error(ErrorCode::limit_exceeded, path + " is larger than " + std::to_string(max_bytes));
+  if (size > max_bytes)
+    return Error(ErrorCode::limit_exceeded, path + " is larger than " + std::to_string(max_bytes));
   Bytes content(static_cast<size_t>(size));
   TRY_ASSIGN(const size_t got, file->read_at(0, content));
   content.resize(got);

@@ -1,6 +1,6 @@
 // The one door to files. Calls block and may come from any thread; what may take long (open, roll, sync, cold
-// reads, recovery) is put inside run(), whose work happens on a small pool and whose completion is posted to the
-// loop that waits (in the simulator: on the loop itself, at a time of the simulator's choosing).
+// reads, recovery) is put inside run(), whose work happens on a small pool and whose completion is posted to
+// the loop that waits (in the simulator: on the loop itself, at a time of the simulator's choosing).
 //
 // Durability: bytes written are durable after File::sync (fdatasync); names (create, rename, remove) after
 // sync_directory of their parent. A failed sync is never retried: the caller fences the directory.
@@ -20,8 +20,9 @@
 
 namespace millrace::io {
 
-/// A file by identity. Positional reads and writes only; safe from several threads at once, except that writes
-/// and truncation must be serialised by the caller. The descriptor behind it may be closed and reopened.
+/// A file by identity. Positional reads and writes only; safe from several threads at once, except that
+/// writes and truncation must be serialised by the caller. The descriptor behind it may be closed and
+/// reopened.
 class File {
  public:
   virtual ~File() = default;
@@ -32,7 +33,9 @@ class File {
   /// Writes all pieces, gathered, at `position`. On error nothing is promised about the bytes from `position`
   /// on: the caller truncates before it appends anything else. Errors: no_space, io_error.
   virtual Status write_at(uint64_t position, const std::vector<ByteView>& pieces) = 0;
-  Status write_at(uint64_t position, ByteView bytes) { return write_at(position, std::vector<ByteView>{bytes}); }
+  Status write_at(uint64_t position, ByteView bytes) {
+    return write_at(position, std::vector<ByteView>{bytes});
+  }
   virtual Status truncate(uint64_t size) = 0;
   /// fdatasync. A failure is final for what was written since the last success.
   virtual Status sync() = 0;
@@ -48,15 +51,16 @@ struct FileRegion final : ForeignBytes {
   uint64_t position = 0;
   size_t length = 0;
 
-  FileRegion(std::shared_ptr<const File> f, uint64_t p, size_t n) : file(std::move(f)), position(p), length(n) {}
+  FileRegion(std::shared_ptr<const File> f, uint64_t p, size_t n)
+      : file(std::move(f)), position(p), length(n) {}
   size_t size() const override { return length; }
 };
 
 enum class OpenMode : uint8_t {
-  read,           // must exist
-  write,          // must exist, read and write
-  create,         // read and write, created if absent
-  create_new,     // read and write, must not exist (already_exists)
+  read,        // must exist
+  write,       // must exist, read and write
+  create,      // read and write, created if absent
+  create_new,  // read and write, must not exist (already_exists)
 };
 
 struct DirectoryEntry {
@@ -76,7 +80,7 @@ class Disk {
   /// Errors: not_found, already_exists, no_space, io_error.
   virtual Result<std::shared_ptr<File>> open(const std::string& path, OpenMode mode) = 0;
   virtual Status rename(const std::string& from, const std::string& to) = 0;  // replaces `to`
-  virtual Status remove(const std::string& path) = 0;                        // file; not_found if absent
+  virtual Status remove(const std::string& path) = 0;                         // file; not_found if absent
   virtual Status remove_tree(const std::string& path) = 0;
   virtual Status make_directories(const std::string& path) = 0;
   virtual Status sync_directory(const std::string& path) = 0;
@@ -94,7 +98,8 @@ class Disk {
 
   /// Whole file, at most `max_bytes` (limit_exceeded otherwise).
   Result<Bytes> read_file(const std::string& path, size_t max_bytes);
-  /// Writes `path`.tmp, syncs it, renames it over `path`, syncs the directory: the file is the old or the new one.
+  /// Writes `path`.tmp, syncs it, renames it over `path`, syncs the directory: the file is the old or the new
+  /// one.
   Status replace_file(const std::string& path, ByteView content);
 };
 

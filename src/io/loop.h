@@ -20,8 +20,8 @@ class Loop {
   virtual void cancel(TimerId timer) = 0;
   /// Whether the caller runs on this loop.
   virtual bool is_here() const = 0;
-  /// Runs `f` when the current batch of events of this loop is done, before it sleeps (end of the tick): where
-  /// work that was gathered during the tick is carried out once. Only from the loop itself.
+  /// Runs `f` when the current batch of events of this loop is done, before it sleeps (end of the tick):
+  /// where work that was gathered during the tick is carried out once. Only from the loop itself.
   virtual void at_end_of_tick(std::function<void()> f) = 0;
 };
 
