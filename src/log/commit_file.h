@@ -1,0 +1,68 @@
+// The commit file of a data directory: durable ends reached by group commit, at most 50 ms behind. After a
+// crash, damage below a recorded end is damage, above it a torn tail. Append-only; rewritten whole
+// (replace_file) when it has grown. Its frames can carry other kinds (record batches, when it becomes the
+// journal of many dirty files).
+//
+// Frame (big-endian):  0 payload bytes u32 | 4 CRC-32C of kind and payload u32 | 8 kind u8 | 9 payload
+//   kind 1, durable ends: i32 entries, each: topic id 16 bytes | partition i32 | end offset i64
+// Reading stops at the first frame that does not verify (a torn tail); a later entry replaces an earlier one,
+// also when it is lower (truncation).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/uuid.h"
+#include "io/disk.h"
+
+namespace millrace::log {
+
+struct CommitKey {
+  Uuid topic_id;
+  PartitionId partition;
+  auto operator<=>(const CommitKey&) const = default;
+};
+using DurableEnds = std::map<CommitKey, Offset>;
+
+inline constexpr std::string_view kCommitFileName = "commit-file";
+inline constexpr size_t kCommitFileMaxBytes = 64u << 20;
+
+/// One owner (the data directory's group commit); calls may block and are serialised by it.
+class CommitFile {
+ public:
+  /// Opens or creates the file; `ends` gets what it says.
+  static Result<std::unique_ptr<CommitFile>> open(io::Disk& disk, const std::string& data_directory,
+                                                  DurableEnds* ends);
+  /// Appends one frame and syncs it if `sync`. Rewrites the file from `all` when it passed its limit.
+  /// Errors: no_space, io_error.
+  Status record(std::span<const std::pair<CommitKey, Offset>> changes, bool sync);
+  /// Forgets partitions that are gone (applied at the next rewrite).
+  void forget(const CommitKey& key) { ends_.erase(key); }
+  const DurableEnds& ends() const { return ends_; }
+  uint64_t size_bytes() const { return size_; }
+  void set_rewrite_bytes(uint64_t bytes) { rewrite_bytes_ = bytes; }
+
+  static Bytes encode(std::span<const std::pair<CommitKey, Offset>> changes);
+  /// Folds the frames of `file` into `ends`; returns the bytes that verified.
+  static size_t replay(ByteView file, DurableEnds& ends);
+
+ private:
+  CommitFile(io::Disk& disk, std::string path) : disk_(disk), path_(std::move(path)) {}
+  Status rewrite();
+
+  io::Disk& disk_;
+  std::string path_;
+  std::shared_ptr<io::File> file_;
+  uint64_t size_ = 0;
+  uint64_t rewrite_bytes_ = 4u << 20;
+  DurableEnds ends_;
+};
+
+}  // namespace millrace::log

@@ -1,0 +1,97 @@
+// One data directory (an entry of log.dirs): its lock, its identity, the clean-shutdown marker, the
+// partitions it holds and the three checkpoint files. Owned by the composition root; calls may block
+// (startup, shutdown, the checkpoint timer through io::Disk::run).
+//
+//   meta.properties       version=1, cluster.id, node.id, directory.id (Java properties, # comments)
+//   .kafka_cleanshutdown  {"version":0,"brokerEpoch":N}; there only between a clean stop and the next start
+//   .lock                 held while a process uses the directory
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/trace.h"
+#include "base/uuid.h"
+#include "io/disk.h"
+#include "log/checkpoints.h"
+#include "log/file_names.h"
+
+namespace millrace::log {
+
+struct MetaProperties {
+  std::string cluster_id;
+  BrokerId node_id = kNoBroker;
+  Uuid directory_id;
+};
+
+std::string encode_meta_properties(const MetaProperties& meta);
+Result<MetaProperties> parse_meta_properties(std::string_view text);
+
+struct PartitionDirectory {
+  std::string path;
+  std::string topic;
+  PartitionId partition;
+  std::optional<Uuid> topic_id;  // from partition.metadata; nullopt: none or unreadable
+};
+
+struct DirectoryListing {
+  std::vector<PartitionDirectory> partitions;  // sorted by topic, partition
+  std::vector<std::string> being_deleted;      // paths: remove_tree them
+  std::vector<std::string> unknown;            // paths that are no partition
+};
+
+class DataDirectory {
+ public:
+  struct Params {
+    std::string path;
+    std::string cluster_id;
+    BrokerId node_id = kNoBroker;
+    Uuid new_directory_id;  // used if the directory is new
+    bool create = true;     // make the directory and its meta.properties if absent
+  };
+
+  /// Makes, locks and checks the directory. Errors: already_exists (another process holds it), not_found,
+  /// inconsistent_cluster_id, invalid_config (another node's directory), corrupt (meta.properties), io_error.
+  static Result<std::unique_ptr<DataDirectory>> open(io::Disk& disk, Params params, Trace trace);
+
+  const std::string& path() const { return path_; }
+  const Uuid& id() const { return meta_.directory_id; }
+  const MetaProperties& meta() const { return meta_; }
+  /// Whether meta.properties was made by this open.
+  bool is_new() const { return is_new_; }
+
+  // --- clean shutdown ---
+  /// Whether the last stop was clean (the marker was there at open), and the broker epoch it names.
+  bool was_clean() const { return was_clean_; }
+  std::optional<BrokerEpoch> last_broker_epoch() const { return last_broker_epoch_; }
+  /// Removes the marker, directory synced: before the first append.
+  Status remove_clean_marker();
+  /// After every log was closed cleanly.
+  Status write_clean_marker(BrokerEpoch epoch);
+
+  Result<DirectoryListing> list();
+  std::string partition_path(std::string_view topic, PartitionId partition) const;
+
+  // --- checkpoints: an absent file is an empty one; a damaged one is `corrupt` ---
+  Result<OffsetCheckpoint> read_checkpoint(std::string_view name);
+  Status write_checkpoint(std::string_view name, const OffsetCheckpoint& checkpoint);
+
+ private:
+  DataDirectory(io::Disk& disk, Params params, Trace trace);
+  Status load(const Params& params);
+
+  io::Disk& disk_;
+  Trace trace_;
+  std::string path_;
+  MetaProperties meta_;
+  bool is_new_ = false;
+  bool was_clean_ = false;
+  std::optional<BrokerEpoch> last_broker_epoch_;
+  std::unique_ptr<io::DirectoryLock> lock_;
+};
+
+}  // namespace millrace::log

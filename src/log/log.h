@@ -1,0 +1,294 @@
+// The log of one partition: segments in a directory laid out as Kafka lays it out, leader epochs, producer
+// state. Owned by one partition object whose lock serialises every call; the io::File objects it hands out
+// (read regions, sync plans) are used outside that lock. Knows no threads, no clock, no high watermark but as
+// a parameter.
+//
+// Three ends, in order: recovery_point <= durable_end <= log_end_offset.
+//   durable_end     record bytes below it are synced: what acks=all may rest on
+//   recovery_point  indexes, snapshot and leader epochs below it are synced too: what opening may skip
+// A failed write is cut away before anything else is appended; if even that fails, or a sync fails, the log
+// is failed: it answers reads of what is durable and refuses everything else with kafka_storage_error.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "base/trace.h"
+#include "base/uuid.h"
+#include "io/disk.h"
+#include "log/epoch_cache.h"
+#include "log/log_config.h"
+#include "log/producer_state.h"
+#include "log/recovery.h"
+#include "log/segment.h"
+
+namespace millrace::log {
+
+struct OpenParams {
+  std::string directory;
+  LogConfig config;
+  Now now;
+  bool clean_shutdown = false;  // nothing needs scanning
+  Offset recovery_point{0};     // from the checkpoint; scanning begins here after an unclean stop
+  Offset durable_end{0};        // from the commit file; damage below max(this, recovery_point) is `corrupt`
+  Offset log_start_offset{0};   // from the checkpoint
+  bool create = false;          // a new partition: the directory may be absent or empty
+};
+
+struct AppendResult {
+  Offset base_offset;      // of the first batch
+  Offset last_offset;      // of the last batch
+  int64_t timestamp = -1;  // greatest of the last batch
+  Offset log_start_offset;
+  uint64_t bytes = 0;
+  bool duplicate = false;  // nothing appended: the offsets are the original's
+  bool rolled = false;
+};
+
+struct ReadResult {
+  std::vector<io::FileRegion> regions;  // whole batches, ascending, without gaps between them
+  Offset base_offset = kNoOffset;       // of the first batch (may lie below the offset asked for)
+  Offset next_offset = kNoOffset;       // after the last batch
+  size_t bytes = 0;
+  bool would_block = false;  // ReadMode::cached_only was not enough: ask again where blocking is allowed
+
+  bool empty() const { return bytes == 0; }
+};
+
+struct TimestampOffset {
+  Offset offset = kNoOffset;
+  int64_t timestamp = -1;
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+};
+
+struct SegmentInfo {
+  Offset base_offset;
+  Offset next_offset;
+  uint64_t bytes = 0;
+  bool active = false;
+};
+
+struct DeletedSegments {
+  std::vector<Offset> base_offsets;
+  uint64_t bytes = 0;
+  Offset log_start_offset;  // now
+  std::string reason;       // "retention.ms", ...: for the trace line
+  bool empty() const { return base_offsets.empty(); }
+};
+
+enum class SyncScope : uint8_t {
+  records,     // advances durable_end; what group commit runs
+  everything,  // also indexes and leader epochs: advances recovery_point too. For the checkpoint, once a
+               // minute
+};
+
+/// What must be synced so that everything below `end` is durable. Made under the partition's lock, run
+/// outside it.
+struct SyncPlan {
+  std::vector<std::shared_ptr<io::File>> files;
+  std::vector<std::string> directories;
+  Offset end = kNoOffset;
+  SyncScope scope = SyncScope::records;
+  uint64_t generation = 0;
+
+  bool empty() const { return files.empty() && directories.empty(); }
+  /// Syncs the files, then the directories; stops at the first error. A file that was removed meanwhile is
+  /// done.
+  Status run(io::Disk& disk) const;
+};
+
+class Log {
+ public:
+  /// Loads and, where needed, recovers. Twice on the same files gives the same log. Errors: corrupt (names
+  /// file and position: damage that is not a torn tail, or segments missing), not_found, io_error, no_space.
+  static Result<std::unique_ptr<Log>> open(io::Disk& disk, OpenParams params, Trace trace,
+                                           RecoveryStats* stats = nullptr);
+  ~Log();
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  const std::string& directory() const { return directory_; }
+  const LogConfig& config() const { return config_; }
+  void configure(const LogConfig& config);
+
+  // --- append ---
+  /// One or more whole, validated batches (CRC, counts, timestamps are the caller's). Checks producers,
+  /// assigns offsets and `epoch` in place, writes once. Errors (nothing is appended): invalid_producer_epoch,
+  /// out_of_order_sequence_number, invalid_txn_state, duplicate_sequence_number (a duplicate among several
+  /// batches), record_list_too_large (a batch above segment.bytes), corrupt_message, no_space, io_error,
+  /// kafka_storage_error (failed log).
+  Result<AppendResult> append_as_leader(MutableByteView batches, LeaderEpoch epoch, Now now);
+  /// The same bytes as in the leader's log: offsets and epochs stay. The first offset must be the log end
+  /// (or, behind a compacted leader, beyond it). Errors: offset_out_of_range, else as above without producer
+  /// errors.
+  Result<AppendResult> append_as_follower(ByteView batches, Now now);
+  /// A new leadership begins at the log end. Idempotent.
+  void begin_epoch(LeaderEpoch epoch);
+  /// Starts a new segment, if the active one holds anything.
+  Status roll(Now now);
+
+  // --- read ---
+  /// Whole batches from the one that holds `from`, none that reaches `upper_bound`; at least one if
+  /// `at_least_one`, however large; of one segment. Errors: offset_out_of_range, corrupt, io_error.
+  Result<ReadResult> read(Offset from, size_t max_bytes, Offset upper_bound, bool at_least_one,
+                          ReadMode mode = ReadMode::may_block);
+  /// Reads the bytes of a result (tests, tools, state machines; `net` sends regions instead). No lock needed.
+  static Result<Bytes> read_bytes(const ReadResult& result);
+  /// Aborted transactions that overlap [from, upper_bound), by first offset (FetchResponse).
+  Result<std::vector<AbortedTxn>> aborted_transactions(Offset from, Offset upper_bound);
+
+  /// First record at or after the log start with a timestamp >= `timestamp`, below `upper_bound`; nullopt:
+  /// none.
+  Result<std::optional<TimestampOffset>> offset_for_timestamp(int64_t timestamp, Offset upper_bound);
+  /// First record that has the greatest timestamp; nullopt: log empty or without timestamps.
+  Result<std::optional<TimestampOffset>> offset_of_max_timestamp();
+
+  // --- where it begins and ends ---
+  Offset log_start_offset() const { return log_start_offset_; }
+  Offset log_end_offset() const { return log_end_offset_; }
+  Offset durable_end() const { return durable_end_; }
+  Offset recovery_point() const { return recovery_point_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+  std::vector<SegmentInfo> segments() const;
+  size_t segment_count() const { return segments_.size(); }
+  bool failed() const { return failed_; }
+  bool closed() const { return closed_; }
+
+  // --- leader epochs ---
+  LeaderEpoch latest_epoch() const { return epochs_.latest_epoch(); }
+  EpochEnd end_offset_for_epoch(LeaderEpoch requested) const;
+  LeaderEpoch epoch_of(Offset offset) const { return epochs_.epoch_of(offset); }
+  const EpochCache& epochs() const { return epochs_; }
+
+  // --- producers ---
+  const ProducerState& producers() const { return producers_; }
+  /// Last stable offset for this high watermark (read_committed's bound).
+  Offset last_stable_offset(Offset high_watermark) const;
+  void on_high_watermark(Offset high_watermark) { producers_.on_high_watermark(high_watermark); }
+  /// Forgets producers not seen for producer.id.expiration.ms.
+  size_t expire_producers(Now now);
+
+  // --- durability ---
+  bool needs_sync() const { return durable_end_ < log_end_offset_ || anything_dirty(); }
+  /// Writes (not syncs) what the scope wants and lists what is to be synced. Several plans may be in flight.
+  /// Errors: no_space, io_error (indexes or checkpoint could not be written; `records` never fails for them).
+  Result<SyncPlan> plan_sync(SyncScope scope);
+  /// The plan ran. On an error the log is failed (a failed fsync is never retried). A plan from before a
+  /// truncation counts for nothing.
+  void synced(const SyncPlan& plan, const Status& outcome);
+  /// plan, run and report in one, blocking.
+  Status flush();
+
+  // --- retention and truncation ---
+  /// Retires whole closed segments by age, by size, or below the log start; rolls an active segment that is
+  /// expired as a whole. Only what is durable and below the high watermark goes. Files are renamed now and
+  /// removed by remove_pending().
+  Result<DeletedSegments> delete_old_segments(Now now, Offset high_watermark);
+  /// Removes files whose delay is over; returns how many. `all`: at once.
+  size_t remove_pending(Now now, bool all = false);
+  bool has_pending_removals() const { return !pending_.empty(); }
+  /// DeleteRecords. Errors: offset_out_of_range (beyond the end). Lower than the current start: nothing
+  /// happens.
+  Status advance_log_start(Offset offset);
+  /// Cuts the batch that holds `offset` and everything after it; the new end is log_end_offset(). Before it
+  /// appends again the caller makes the lowered recovery_point() and durable_end() durable (checkpoint,
+  /// commit file). Errors: io_error (the log is then failed).
+  Status truncate_to(Offset offset, Now now);
+  /// Drops everything; the log is empty and begins at `offset`.
+  Status truncate_fully_and_start_at(Offset offset, Now now);
+
+  // --- end of life ---
+  /// `clean`: writes and syncs indexes, epochs and a producer snapshot, so that the next open scans nothing.
+  Status close(bool clean);
+  /// Topic deletion: renames the directory to `new_directory` (same parent) and closes; the caller removes
+  /// the tree later.
+  Status rename_for_removal(const std::string& new_directory);
+
+ private:
+  friend class LogOpener;
+  struct PendingRemoval {
+    std::vector<std::string> paths;
+    int64_t due_mono_ms = 0;
+  };
+  /// A place where a batch begins in the active segment: spares the tail reader any scan.
+  struct Landmark {
+    Offset offset;
+    uint64_t position = 0;
+  };
+  struct ParsedBatch {
+    BatchHeader header;
+    size_t start = 0;
+  };
+  struct Cut {
+    uint64_t position = 0;
+    Offset next_offset;
+  };
+
+  Log(io::Disk& disk, OpenParams params, Trace trace);
+
+  Segment& active() { return *segments_.back(); }
+  const Segment& active() const { return *segments_.back(); }
+  bool anything_dirty() const;
+  Status usable() const;
+  Status parse_batches(ByteView bytes);
+  bool must_roll(uint64_t bytes, Offset last_offset, Now now) const;
+  Status roll_at(Offset base_offset, Now now);
+  Status write_out(ByteView bytes);
+  Result<AppendResult> commit_append(ByteView bytes, Now now);
+  void apply_to_producers(const BatchHeader& header, ByteView batch, Segment& segment, int64_t wall_ms);
+
+  size_t segment_index_of(Offset offset) const;
+  Status ensure_indexes(size_t segment, ReadMode mode, bool& would_block);
+  /// Position and header of the batch that holds `offset` or, if none does, of the next one in the segment.
+  Result<std::optional<Cut>> locate(size_t segment, Offset offset, ReadMode mode, bool& would_block);
+  std::optional<Landmark> landmark(Offset offset) const;
+  void add_landmark(Offset offset, uint64_t position);
+  Result<Cut> end_of_read(size_t segment, const Cut& start, size_t max_bytes, Offset upper_bound,
+                          bool at_least_one, ReadMode mode, bool& would_block);
+
+  Status write_epochs(std::vector<std::shared_ptr<io::File>>* files);
+  Status write_snapshot(std::vector<std::shared_ptr<io::File>>* files);
+  void retire(size_t count, Now now, DeletedSegments& out);
+  Status replay_producers(Offset from, int64_t wall_ms, RecoveryStats* stats);
+  Status rebuild_producers(int64_t wall_ms, RecoveryStats* stats);
+  void remove_snapshots(Offset from, Offset to_inclusive);
+  void lower_ends(Offset end);
+
+  io::Disk& disk_;
+  Trace trace_;
+  std::string directory_;
+  LogConfig config_;
+  std::vector<std::unique_ptr<Segment>> segments_;  // ascending, never empty once open
+  EpochCache epochs_;
+  ProducerState producers_;
+  std::vector<Offset> snapshots_;  // ascending; files that exist
+  Offset log_start_offset_{0};
+  Offset log_end_offset_{0};
+  Offset durable_end_{0};
+  Offset recovery_point_{0};
+  uint64_t size_bytes_ = 0;
+  uint64_t generation_ = 0;
+  uint64_t reserved_until_ = 0;
+  bool epochs_dirty_ = false;
+  bool names_dirty_ = false;
+  bool parent_dirty_ = false;
+  bool failed_ = false;
+  bool closed_ = false;
+  std::vector<PendingRemoval> pending_;
+  std::vector<std::shared_ptr<io::File>> unsynced_;  // index and snapshot files written, not yet synced
+  std::vector<Landmark> landmarks_;                  // ring, of the active segment
+  size_t next_landmark_ = 0;
+  std::vector<size_t> loaded_;       // base offsets (as indexes change) of segments with loaded indexes
+  std::vector<ParsedBatch> parsed_;  // scratch of one append
+  Bytes scratch_;                    // scratch of header walks
+};
+
+}  // namespace millrace::log
