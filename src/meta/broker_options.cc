@@ -1,5 +1,6 @@
 // Broker keys, sorted by name. Ours are admin.listener, cluster.id, log.durability, log.level, log.validation
-// and loops; the others have Kafka's names and, but for min.insync.replicas (2 here), Kafka's defaults.
+// and loops; the others have Kafka's names and, but for min.insync.replicas (2 here) and log.dir, Kafka's
+// defaults.
 #include "meta/options.h"
 
 namespace millrace::meta {
@@ -176,7 +177,7 @@ const OptionDef kBrokerOptions[] = {
      .mode = OptionMode::cluster_wide},
     {.name = "log.dir",
      .type = ConfigType::string,
-     .default_value = "/tmp/kafka-logs",
+     .default_value = "/var/lib/millrace",
      .doc = "Data directory, if log.dirs is not set.",
      .importance = Importance::high},
     {.name = "log.dirs",

@@ -102,7 +102,6 @@ constexpr std::string_view kKnownKeys[] = {
     "group.streams.session.timeout.ms",
     "initial.broker.registration.timeout.ms",
     "inter.broker.protocol.version",
-    "internal.log.cleaner.max.compaction.lag.ms",
     "kafka.metrics.polling.interval.secs",
     "kafka.metrics.reporters",
     "leader.imbalance.check.interval.seconds",

@@ -48,11 +48,11 @@ struct OptionSynonym {
 using OptionCheck = std::string (*)(std::string_view value);
 
 struct OptionDef {
-  std::string_view name;
+  std::string_view name = {};
   ConfigType type = ConfigType::string;
   /// Unset: the key has no value until somebody gives it one (Kafka's null).
-  std::optional<std::string_view> default_value;
-  std::string_view doc;
+  std::optional<std::string_view> default_value = {};
+  std::string_view doc = {};
   /// Bounds of a number, both included.
   int64_t min = std::numeric_limits<int64_t>::min();
   int64_t max = std::numeric_limits<int64_t>::max();
