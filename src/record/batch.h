@@ -1,5 +1,5 @@
-// Record batch v2 (magic 2): the header where it lies, for reading and for the three in-place patches a broker
-// makes. Layout (big-endian), from Kafka's protocol guide:
+// Record batch v2 (magic 2): the header where it lies, for reading and for the three in-place patches a
+// broker makes. Layout (big-endian), from Kafka's protocol guide:
 //
 //   0 base offset i64 | 8 batch length i32 (bytes after it) | 12 partition leader epoch i32 | 16 magic i8
 //   17 crc u32 (CRC-32C of 21..end) | 21 attributes i16 | 23 last offset delta i32 | 27 base timestamp i64
@@ -29,9 +29,13 @@ enum class TimestampType : uint8_t { create_time = 0, log_append_time = 1 };
 /// A view of one whole batch. Construct with parse(), which has checked that sizes agree.
 class BatchView {
  public:
-  /// The first batch of `bytes`: checks magic, that the length is at least a header and at most what is there.
-  /// Not the CRC. Errors: corrupt (truncated or impossible), unsupported_for_message_format (magic).
+  /// The first batch of `bytes`: checks magic, that the length is at least a header and at most what is
+  /// there. Not the CRC. Errors: corrupt (truncated or impossible), unsupported_for_message_format (magic).
+  /// Also refuses numbers no writer makes (negative base offset, last offset delta or count, an offset past
+  /// 2^63 - 1), so that offset arithmetic on a parsed view cannot overflow.
   static Result<BatchView> parse(ByteView bytes);
+  /// Like parse(), but sizes and magic only: for a reader that judges the other fields itself.
+  static Result<BatchView> frame(ByteView bytes);
   /// Size of the batch that begins at `bytes` by its length field; 0 if fewer than 12 bytes or an impossible
   /// length (less than a header). The whole batch need not be there.
   static size_t size_of(ByteView bytes);
@@ -53,7 +57,7 @@ class BatchView {
   ProducerId producer_id() const { return ProducerId(at<int64_t>(43)); }
   ProducerEpoch producer_epoch() const { return ProducerEpoch(at<int16_t>(51)); }
   int32_t base_sequence() const { return at<int32_t>(53); }
-  /// Wraps at 2^31 - 1 to 0, as Kafka's sequences do.
+  /// Wraps at 2^31 - 1 to 0, as Kafka's sequences do. kNoSequence if the batch has none.
   int32_t last_sequence() const;
   int32_t record_count() const { return at<int32_t>(57); }
 
@@ -82,5 +86,13 @@ void set_base_offset(MutableByteView batch, Offset base);
 void set_leader_epoch(MutableByteView batch, LeaderEpoch epoch);
 /// LogAppendTime: timestamp type bit and max timestamp, then a new CRC over the (still compressed) batch.
 void set_log_append_time(MutableByteView batch, int64_t timestamp_ms);
+/// Max timestamp alone (CreateTime, when the client's header did not say what its records say), then a new
+/// CRC.
+void set_max_timestamp(MutableByteView batch, int64_t timestamp_ms);
+
+/// `sequence` advanced by `count` >= 0 records: 2^31 - 1 is followed by 0.
+constexpr int32_t advance_sequence(int32_t sequence, int32_t count) {
+  return static_cast<int32_t>((static_cast<uint32_t>(sequence) + static_cast<uint32_t>(count)) & 0x7fffffffu);
+}
 
 }  // namespace millrace::record
