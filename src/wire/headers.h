@@ -30,5 +30,9 @@ void encode_request_header(Writer& writer, const RequestHeader& header);
 
 Result<ResponseHeader> decode_response_header(Reader& reader, ApiKey key, int16_t version);
 void encode_response_header(Writer& writer, ApiKey key, int16_t version, int32_t correlation_id);
+inline void encode_response_header(Writer& writer, const ApiInfo& api, int16_t version,
+                                   int32_t correlation_id) {
+  encode_response_header(writer, api.key, version, correlation_id);
+}
 
 }  // namespace millrace::wire

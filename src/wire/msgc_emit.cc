@@ -492,8 +492,7 @@ void emit_message(Text& text, const Message& m) {
 }
 
 void emit_codec(Text& text, const Message& m) {
-  text.line("namespace {");
-  text.line("");
+  text.raw("namespace {\n");
   for (const auto& s : m.structs) {
     StructCodec codec(text, m, *s);
     codec.read();
@@ -502,8 +501,7 @@ void emit_codec(Text& text, const Message& m) {
   StructCodec body(text, m, m.body);
   body.read();
   body.write();
-  text.line("}  // namespace");
-  text.line("");
+  text.raw("}  // namespace\n");
   text.line("Status decode(Reader& r, int16_t version, " + m.name + "& x) {");
   text.line("x = {};");
   text.line("if (version < " + m.name + "::kMinVersion || version > " + m.name + "::kMaxVersion) {");
