@@ -1,0 +1,57 @@
+// Files of this machine.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/descriptor_cache.h"
+#include "io/disk.h"
+#include "io/worker_pool.h"
+
+namespace millrace::io {
+
+struct PosixDiskOptions {
+  size_t descriptors_max = 8000;  // open at the same time, besides those in use
+  size_t threads = 4;             // for run()
+};
+
+class PosixDisk final : public Disk {
+ public:
+  explicit PosixDisk(PosixDiskOptions options);
+  /// As stop(). Files may outlive the disk.
+  ~PosixDisk() override;
+
+  Result<std::shared_ptr<File>> open(const std::string& path, OpenMode mode) override;
+  Status rename(const std::string& from, const std::string& to) override;
+  Status remove(const std::string& path) override;
+  /// Also ok if there is nothing at `path`.
+  Status remove_tree(const std::string& path) override;
+  Status make_directories(const std::string& path) override;
+  Status sync_directory(const std::string& path) override;
+  Result<std::vector<DirectoryEntry>> list(const std::string& path) override;
+  bool exists(const std::string& path) override;
+  Result<uint64_t> free_bytes(const std::string& path) override;
+  Result<uint64_t> total_bytes(const std::string& path) override;
+  Result<std::unique_ptr<DirectoryLock>> lock_directory(const std::string& path) override;
+  /// Thread-safe, first in first out. `home` must outlive the disk's stop().
+  void run(Loop& home, std::function<void()> work, std::function<void()> done) override;
+
+  /// Finishes what was given to run() and joins the threads; run() may not be called after. Stop the disk
+  /// before the loops, or completions are lost.
+  void stop();
+  /// Work given to run() that waits for a thread.
+  size_t queued() const { return workers_.queued(); }
+  size_t open_descriptors() const { return descriptors_->open_count(); }
+
+ private:
+  void orphan(const std::string& name, bool below);
+
+  std::shared_ptr<DescriptorCache> descriptors_;
+  WorkerPool workers_;
+};
+
+/// "a//b/./c/" -> "a/b/c".
+std::string normalised(const std::string& path);
+
+}  // namespace millrace::io
