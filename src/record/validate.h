@@ -31,7 +31,7 @@ struct ValidationRules {
   int64_t timestamp_before_max_ms = INT64_MAX;  // how far behind the broker's clock a record may be
   int64_t timestamp_after_max_ms = kTimestampAfterMaxDefaultMs;  // and how far ahead
   bool compacted = false;                                        // every record needs a key
-  TopicCompression compression;                                  // nothing: as the producer sent it
+  TopicCompression compression = std::nullopt;                   // nothing: as the producer sent it
   int compression_level = kDefaultLevel;
   bool strict = false;  // open every batch
   size_t inflated_max = kInflatedMaxDefault;
