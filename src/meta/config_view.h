@@ -26,7 +26,7 @@ enum class ConfigSource : int8_t {
 
 struct ConfigSynonym {
   std::string name;
-  std::optional<std::string> value;
+  std::optional<std::string> value;  // in its own unit (log.retention.hours: hours)
   ConfigSource source = ConfigSource::unknown;
 };
 
@@ -54,7 +54,8 @@ class ConfigView {
   std::optional<std::string> broker_value(std::string_view key) const;
 
  private:
-  void add_broker_values(std::string_view key, int64_t scale, std::vector<ConfigSynonym>& out) const;
+  void add_broker_values(std::string_view key, int64_t scale, EffectiveConfig& out) const;
+  void add_default(const OptionDef& option, EffectiveConfig& out) const;
 
   const Image& image_;
   BrokerId self_;

@@ -76,7 +76,7 @@ struct Broker {
   Uuid incarnation;
   std::vector<Endpoint> endpoints;
   std::map<std::string, FeatureRange> features;
-  std::optional<std::string> rack;
+  std::optional<std::string> rack = {};
   std::vector<Uuid> log_dirs;
   bool fenced = true;
   bool in_controlled_shutdown = false;
@@ -118,15 +118,15 @@ struct PartitionRecord {
 struct PartitionChangeRecord {
   Uuid topic_id;
   PartitionId partition;
-  std::optional<BrokerId> leader;
-  std::optional<std::vector<BrokerId>> replicas;
-  std::optional<std::vector<BrokerId>> isr;
-  std::optional<std::vector<BrokerId>> adding_replicas;
-  std::optional<std::vector<BrokerId>> removing_replicas;
-  std::optional<std::vector<BrokerId>> elr;
-  std::optional<std::vector<BrokerId>> last_known_elr;
-  std::optional<bool> leader_recovering;
-  std::optional<std::vector<Uuid>> directories;
+  std::optional<BrokerId> leader = {};
+  std::optional<std::vector<BrokerId>> replicas = {};
+  std::optional<std::vector<BrokerId>> isr = {};
+  std::optional<std::vector<BrokerId>> adding_replicas = {};
+  std::optional<std::vector<BrokerId>> removing_replicas = {};
+  std::optional<std::vector<BrokerId>> elr = {};
+  std::optional<std::vector<BrokerId>> last_known_elr = {};
+  std::optional<bool> leader_recovering = {};
+  std::optional<std::vector<Uuid>> directories = {};
   bool operator==(const PartitionChangeRecord&) const = default;
 };
 
@@ -138,7 +138,7 @@ struct RemoveTopicRecord {
 struct ConfigRecord {
   ConfigResource resource;
   std::string key;
-  std::optional<std::string> value;  // absent: the override is removed
+  std::optional<std::string> value = {};  // absent: the override is removed
   bool operator==(const ConfigRecord&) const = default;
 };
 
@@ -150,9 +150,9 @@ struct RegisterBrokerRecord {
 struct BrokerChangeRecord {
   BrokerId id;
   BrokerEpoch epoch;
-  std::optional<bool> fenced;
-  std::optional<bool> in_controlled_shutdown;
-  std::optional<std::vector<Uuid>> log_dirs;
+  std::optional<bool> fenced = {};
+  std::optional<bool> in_controlled_shutdown = {};
+  std::optional<std::vector<Uuid>> log_dirs = {};
   bool operator==(const BrokerChangeRecord&) const = default;
 };
 
