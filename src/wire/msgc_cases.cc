@@ -140,7 +140,7 @@ void json_fields(std::string& out, const Struct& s) {
     if (f.tag) out += ",\"tag\":" + std::to_string(*f.tag);
     if (f.inflexible) out += ",\"inflexible\":true";
     if (f.is_private) out += ",\"private\":true";
-    if (f.default_null) out += ",\"default\":null";
+    if (f.default_null) out += ",\"default\":\"null\"";
     if (!f.default_text.empty()) out += ",\"default\":\"" + f.default_text + "\"";
     if (f.structure != nullptr) {
       out += ",\"fields\":";

@@ -298,7 +298,8 @@ class StructCodec {
       text_.line(x + ".reset();");
       text_.line("}");
     } else if (f.kind == Kind::structure) {
-      text_.line("if (r.read_i8() >= 0) {");
+      // A byte, -1 for null; as a tagged field 0 for null.
+      text_.line(f.tag ? "if (r.read_uvarint() != 0) {" : "if (r.read_i8() >= 0) {");
       text_.line("read_fields(r, version, " + x + ".emplace());");
       text_.line("} else {");
       text_.line(x + ".reset();");
@@ -356,7 +357,7 @@ class StructCodec {
     if (f.array) {
       text_.line("w.write_null_count(" + flexible_of(f) + ");");
     } else if (f.kind == Kind::structure) {
-      text_.line("w.write_i8(-1);");
+      text_.line(f.tag ? "w.write_uvarint(0);" : "w.write_i8(-1);");
     } else if (f.kind == Kind::string) {
       text_.line("w.write_nullable_string(std::nullopt, " + flexible_of(f) + ");");
     } else {
@@ -417,7 +418,7 @@ class StructCodec {
 
   std::string differs_from_default(const Field& f) const {
     const std::string x = "x." + f.cpp_name;
-    if (f.nullable) {
+    if (f.nullable && f.kind != Kind::records) {
       if (f.default_null) return x + ".has_value()";
       return x + " != decltype(" + x + ")(std::in_place)";
     }

@@ -16,7 +16,8 @@ struct Range {
   int first = 0;
   int last = kOpen;
   bool has(int v) const { return v >= first && v <= last; }
-  bool covers(const Range& r) const { return first <= r.first && last >= r.last; }
+  /// `r` lies inside and is not empty.
+  bool covers(const Range& r) const { return first <= r.first && r.first <= r.last && r.last <= last; }
   bool operator==(const Range&) const = default;
 };
 
