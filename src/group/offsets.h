@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/ids.h"
 #include "group/records.h"
@@ -34,8 +36,11 @@ class OffsetStore {
   size_t count(std::string_view group) const;
   bool has_pending(std::string_view group) const;
   bool has_pending(std::string_view group, std::string_view topic, int32_t partition) const;
-  /// Groups with committed or pending offsets, first after `group` ("" begins); "" when there is none.
-  std::string next_group(std::string_view group) const;
+  /// What only open transactions have committed so far.
+  std::vector<OffsetKey> pending_only(std::string_view group) const;
+  /// The next group with committed or pending offsets after `group` (nullopt: the first); nullopt when there
+  /// is none.
+  std::optional<std::string> next_group(const std::optional<std::string>& group) const;
   size_t group_count() const { return groups_.size(); }
 
  private:

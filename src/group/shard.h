@@ -112,6 +112,8 @@ class GroupShard {
 
   // shard.cc
   bool exists(const std::string& group_id) const;
+  /// The next group of any kind after this one (nullopt: the first), in order of ids.
+  std::optional<std::string> next_group(const std::optional<std::string>& group_id) const;
   /// The live group, made from its record if there is one; nullptr if the group does not exist.
   ClassicGroup* find_group(const std::string& group_id);
   ClassicGroup& make_group(const std::string& group_id);
@@ -164,6 +166,10 @@ class GroupShard {
   ErrorCode check_commit(const std::string& group_id, int32_t generation, const std::string& member_id,
                          const std::optional<std::string>& group_instance_id, bool transactional,
                          int16_t api_version, Now now);
+  /// One record for each partition of `request`; partitions that may not be written get their error in
+  /// `response`.
+  template <class Request, class Response>
+  void append_offsets(const Request& request, Response& response, int64_t expires_ms, Now now, Output& out);
 
   // admin.cc
   ErrorCode delete_group(const std::string& group_id, Output& out);
@@ -187,7 +193,7 @@ class GroupShard {
   std::set<std::pair<int64_t, std::string>> timers_;  // (mono ms, group)
   std::map<Token, ParkedAt> parked_;
   int64_t next_sweep_ms_ = kNoDeadline;  // mono
-  std::string sweep_at_;                 // the sweep goes on after this group; "" begins a new one
+  std::optional<std::string> sweep_at_;  // the sweep goes on after this group; nullopt begins a new one
 };
 
 }  // namespace millrace::group
