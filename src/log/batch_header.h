@@ -38,14 +38,18 @@ struct BatchHeader {
   static Result<BatchHeader> decode(ByteView header);
 };
 
-/// Sequence arithmetic on 0 .. 2^31 - 1 (it wraps to 0).
-int32_t sequence_after(int32_t sequence, int32_t count);
-int32_t sequence_before(int32_t sequence, int32_t count);
+/// `sequence` moved back by `count` >= 0 records: 0 is preceded by 2^31 - 1.
+constexpr int32_t retreat_sequence(int32_t sequence, int32_t count) {
+  return static_cast<int32_t>((static_cast<uint32_t>(sequence) - static_cast<uint32_t>(count)) & 0x7fffffffu);
+}
 
 enum class ReadMode : uint8_t {
   may_block,
   cached_only,  // would_block() tells when that was not enough
 };
+
+/// No batch that we hold whole in memory is larger (a length read from a damaged file may say anything).
+inline constexpr size_t kBatchBytesMax = 256u << 20;
 
 /// Walks the batches of `file` in [position, end). The caller's scratch buffer is reused from walk to walk.
 class BatchScanner {
@@ -62,7 +66,9 @@ class BatchScanner {
   uint64_t position() const { return current_; }
   /// Where the next batch begins (after the current one), or where the damage is.
   uint64_t next_position() const { return position_; }
-  /// The whole current batch; valid until the next call.
+  /// Whether the current batch's checksum is right; reads it in pieces of bounded size.
+  Result<bool> crc_matches();
+  /// The whole current batch; valid until the next call. Errors: limit_exceeded (kBatchBytesMax), io_error.
   Result<ByteView> bytes();
   bool would_block() const { return would_block_; }
 

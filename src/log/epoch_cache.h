@@ -34,8 +34,7 @@ class EpochCache {
   /// Epoch `epoch` begins at `start`. Ignored if it is already the latest; otherwise entries that contradict
   /// it (same or later epoch, same or later start) give way. True if anything changed.
   bool assign(LeaderEpoch epoch, Offset start);
-  /// The log now ends at `end`: drops entries that begin at or after it (`end` itself excepted if
-  /// `keep_empty`).
+  /// The log now ends at `end`: drops entries that begin at or after it. True if anything changed.
   bool truncate_from_end(Offset end);
   /// The log now starts at `start`: drops epochs that ended before it; the one that spans it begins there.
   bool truncate_from_start(Offset start);

@@ -11,10 +11,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -90,18 +92,22 @@ enum class SyncScope : uint8_t {
                // minute
 };
 
-/// What must be synced so that everything below `end` is durable. Made under the partition's lock, run
-/// outside it.
+/// What must be synced (outside the lock) so that everything below `end` is durable. Made under the
+/// partition's lock, run outside it.
 struct SyncPlan {
   std::vector<std::shared_ptr<io::File>> files;
   std::vector<std::string> directories;
+  std::vector<std::pair<std::string, std::string>>
+      replacements;  // path, content: small files, replaced whole
   Offset end = kNoOffset;
   SyncScope scope = SyncScope::records;
   uint64_t generation = 0;
+  uint64_t names_version = 0;
+  uint64_t epochs_version = 0;
 
-  bool empty() const { return files.empty() && directories.empty(); }
-  /// Syncs the files, then the directories; stops at the first error. A file that was removed meanwhile is
-  /// done.
+  bool empty() const { return files.empty() && directories.empty() && replacements.empty(); }
+  /// Syncs the files, then the directories, then replaces the small files; stops at the first error. A file
+  /// that was removed meanwhile is done.
   Status run(io::Disk& disk) const;
 };
 
@@ -202,11 +208,13 @@ class Log {
   /// appends again the caller makes the lowered recovery_point() and durable_end() durable (checkpoint,
   /// commit file). Errors: io_error (the log is then failed).
   Status truncate_to(Offset offset, Now now);
-  /// Drops everything; the log is empty and begins at `offset`.
+  /// Drops everything; the log is empty and begins at `offset`. The caller first records log start, recovery
+  /// point and durable end as `offset`.
   Status truncate_fully_and_start_at(Offset offset, Now now);
 
   // --- end of life ---
   /// `clean`: writes and syncs indexes, epochs and a producer snapshot, so that the next open scans nothing.
+  /// No plan may be in flight.
   Status close(bool clean);
   /// Topic deletion: renames the directory to `new_directory` (same parent) and closes; the caller removes
   /// the tree later.
@@ -218,48 +226,52 @@ class Log {
     std::vector<std::string> paths;
     int64_t due_mono_ms = 0;
   };
-  /// A place where a batch begins in the active segment: spares the tail reader any scan.
-  struct Landmark {
-    Offset offset;
-    uint64_t position = 0;
-  };
   struct ParsedBatch {
     BatchHeader header;
     size_t start = 0;
   };
-  struct Cut {
-    uint64_t position = 0;
-    Offset next_offset;
-  };
 
-  Log(io::Disk& disk, OpenParams params, Trace trace);
+  Log(io::Disk& disk, const OpenParams& params, Trace trace);
 
   Segment& active() { return *segments_.back(); }
   const Segment& active() const { return *segments_.back(); }
-  bool anything_dirty() const;
   Status usable() const;
-  Status parse_batches(ByteView bytes);
+
+  // log.cc: append and sync
+  Status parse(ByteView batches);
+  Status check_producers(std::optional<ProducerBatch>& duplicate) const;
   bool must_roll(uint64_t bytes, Offset last_offset, Now now) const;
+  Status make_room(uint64_t bytes, Offset first_offset, Offset last_offset, Now now, bool& rolled);
   Status roll_at(Offset base_offset, Now now);
   Status write_out(ByteView bytes);
-  Result<AppendResult> commit_append(ByteView bytes, Now now);
-  void apply_to_producers(const BatchHeader& header, ByteView batch, Segment& segment, int64_t wall_ms);
+  Result<AppendResult> commit_append(ByteView bytes, Now now, bool rolled);
+  /// Folds one batch of the log into `state`; the transaction that it aborted, if it did.
+  static std::optional<AbortedTxn> fold(ProducerState& state, const BatchHeader& header, ByteView batch,
+                                        int64_t wall_ms);
+  Status write_snapshot();
+  void remove_snapshots(Offset from, Offset below);
+  bool anything_dirty() const;
 
+  // log_read.cc
   size_t segment_index_of(Offset offset) const;
-  Status ensure_indexes(size_t segment, ReadMode mode, bool& would_block);
-  /// Position and header of the batch that holds `offset` or, if none does, of the next one in the segment.
-  Result<std::optional<Cut>> locate(size_t segment, Offset offset, ReadMode mode, bool& would_block);
-  std::optional<Landmark> landmark(Offset offset) const;
+  Result<std::optional<Place>> locate(size_t segment, Offset offset, ReadMode mode, bool& would_block);
+  Result<Place> end_of_read(size_t segment, const Place& start, size_t max_bytes, Offset bound,
+                            bool at_least_one, ReadMode mode, bool& would_block);
+  std::optional<Place> landmark(Offset offset) const;
   void add_landmark(Offset offset, uint64_t position);
-  Result<Cut> end_of_read(size_t segment, const Cut& start, size_t max_bytes, Offset upper_bound,
-                          bool at_least_one, ReadMode mode, bool& would_block);
+  void note_index_use(const Segment& segment);
+  Result<std::optional<TimestampOffset>> find_record(Segment& segment, int64_t timestamp, bool exactly,
+                                                     Offset from);
 
-  Status write_epochs(std::vector<std::shared_ptr<io::File>>* files);
-  Status write_snapshot(std::vector<std::shared_ptr<io::File>>* files);
-  void retire(size_t count, Now now, DeletedSegments& out);
-  Status replay_producers(Offset from, int64_t wall_ms, RecoveryStats* stats);
-  Status rebuild_producers(int64_t wall_ms, RecoveryStats* stats);
-  void remove_snapshots(Offset from, Offset to_inclusive);
+  // log_open.cc
+  Status rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStats* stats);
+  Status replay(ProducerState& state, Offset from, Offset to, int64_t wall_ms,
+                const std::function<Status(Segment&, const AbortedTxn&)>& on_aborted, RecoveryStats* stats);
+  Result<TxnIndex*> txn_index_of(size_t segment);
+
+  // log_retention.cc
+  Status retire(Segment& segment, Now now);
+  Status drop_first(size_t count, Now now, DeletedSegments& out);
   void lower_ends(Offset end);
 
   io::Disk& disk_;
@@ -275,18 +287,24 @@ class Log {
   Offset durable_end_{0};
   Offset recovery_point_{0};
   uint64_t size_bytes_ = 0;
-  uint64_t generation_ = 0;
-  uint64_t reserved_until_ = 0;
-  bool epochs_dirty_ = false;
-  bool names_dirty_ = false;
-  bool parent_dirty_ = false;
+  uint64_t reserved_until_ = 0;  // of the active segment
+  uint64_t generation_ = 0;      // counts truncations: plans from before them count for nothing
+  uint64_t names_version_ = 0;   // counts changes of file names ...
+  uint64_t names_synced_ = 0;    // ... and what of them is synced
+  uint64_t epochs_version_ = 0;  // the same for leader epochs
+  uint64_t epochs_synced_ = 0;
+  bool parent_dirty_ = false;  // the partition directory itself is new
   bool failed_ = false;
   bool closed_ = false;
   std::vector<PendingRemoval> pending_;
   std::vector<std::shared_ptr<io::File>> unsynced_;  // index and snapshot files written, not yet synced
-  std::vector<Landmark> landmarks_;                  // ring, of the active segment
+  std::vector<Place> landmarks_;                     // ring: the last batches of the active segment
   size_t next_landmark_ = 0;
-  std::vector<size_t> loaded_;       // base offsets (as indexes change) of segments with loaded indexes
+  struct {
+    Offset bound = kNoOffset;
+    Place place;
+  } last_bound_;                // of the active segment: spares a consumer's fetch the scan for its bound
+  std::vector<Offset> loaded_;  // closed segments with loaded indexes, last used last
   std::vector<ParsedBatch> parsed_;  // scratch of one append
   Bytes scratch_;                    // scratch of header walks
 };

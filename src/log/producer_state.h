@@ -76,6 +76,10 @@ class ProducerState {
 
   /// Whether the client's batch may be appended now (epoch, then sequence; KIP-98, KIP-360). Changes nothing.
   ProducerVerdict check(const BatchHeader& batch) const;
+  /// The rule of check() for a producer known as `known` (may be null), and what an appended batch makes of
+  /// it: for several batches of one producer in one append.
+  static ProducerVerdict judge(const BatchHeader& batch, const ProducerEntry* known);
+  static void fold(ProducerEntry& entry, const BatchHeader& batch, int64_t wall_ms);
   /// Folds an appended data batch in: no check.
   void apply_data(const BatchHeader& batch, int64_t wall_ms);
   /// Folds a commit or abort marker in; the transaction it ended, if one was open.

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +23,12 @@
 #include "log/txn_index.h"
 
 namespace millrace::log {
+
+/// Where a batch begins.
+struct Place {
+  uint64_t position = 0;
+  Offset offset;  // its base offset
+};
 
 class Segment {
  public:
@@ -50,8 +58,11 @@ class Segment {
   void note_appended(const BatchHeader& batch, int32_t index_interval_bytes);
   /// Closing entry of the time index, as at a roll.
   void finish_time_index();
-  /// Drops the batch that holds `offset` and all after it (file, indexes). The new end is next_offset().
+  /// Drops the batch that holds `offset` and all after it (file, indexes). The new end is next_offset(). The
+  /// indexes must be loaded. Errors: io_error, corrupt.
   Status truncate_to(Offset offset, Bytes& scratch);
+  /// Gives back blocks reserved beyond the end.
+  Status trim_reserved();
 
   // --- indexes ---
   bool indexes_loaded() const { return indexes_loaded_; }
@@ -60,27 +71,70 @@ class Segment {
   Status load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint32_t* rebuilt);
   /// Reads every header and makes offset and time index anew, up to next_offset()/size_bytes().
   Status rebuild_indexes(Bytes& scratch, int32_t index_interval_bytes);
-  /// Forgets the loaded indexes of a closed segment (files hold them).
+  /// Forgets the loaded indexes of a closed segment, if the files hold them.
   void unload_indexes();
-  /// Writes entries not yet in the files; dirty index files are collected for syncing in `files`.
-  Status write_indexes(std::vector<std::shared_ptr<io::File>>* files);
+  /// Writes entries not yet in the files; the files written are added to `files`, to be synced.
+  Status write_indexes(std::vector<std::shared_ptr<io::File>>& files);
+  /// The transaction index alone.
+  Status write_txn_index(std::vector<std::shared_ptr<io::File>>& files);
+
+  /// Position of the batch that holds `offset` or, if none does, of the next one, with its header; nullopt:
+  /// none, or `would_block`. Checks the index entry that it used and rebuilds indexes that do not fit.
+  Result<std::optional<Place>> locate(Offset offset, Bytes& scratch, int32_t index_interval_bytes,
+                                      ReadMode mode, bool& would_block);
+
+  /// A place to start reading from that lies at most at `position` and after `at_least`: the batch that the
+  /// index names, if it is there; else `at_least`. The indexes must be loaded.
+  uint64_t near_position(uint64_t position, uint64_t at_least, Bytes& scratch, ReadMode mode) const;
 
   const OffsetIndex& offset_index() const { return offset_index_; }
   const TimeIndex& time_index() const { return time_index_; }
-  TxnIndex& txn_index() { return txn_index_; }
-  const TxnIndex& txn_index() const { return txn_index_; }
 
-  int64_t max_timestamp() const { return max_timestamp_; }
+  /// Aborted transactions; loads the file when first asked. Errors: corrupt, io_error.
+  Result<TxnIndex*> txn_index();
+  /// Adds a transaction aborted by the marker just appended (or replayed: known ones are skipped).
+  Status note_aborted(const AbortedTxn& txn);
+  void forget_txn_index();
+
+  /// Greatest timestamp of the segment, -1 if none has one. For a closed segment it may take a read of the
+  /// time index. Errors as load_indexes.
+  Result<int64_t> max_timestamp(Bytes& scratch, int32_t index_interval_bytes);
+  /// Last offset of the first batch that has it; valid after max_timestamp().
   Offset max_timestamp_offset() const { return max_timestamp_offset_; }
 
-  /// Wall time of the first append, for rolling by age; INT64_MIN: none yet.
-  int64_t first_append_wall_ms = INT64_MIN;
-  /// Bytes not yet synced; new names not yet synced.
+  // --- opening ---
+  /// A closed segment ends where the next one begins.
+  void set_closed(Offset next_segment_base);
+  struct ScanParams {
+    Offset checksums_from;  // batches that end beyond it have their checksum verified
+    int32_t index_interval_bytes = 4096;
+    bool trust_index_below = true;  // begin at the last sound index entry below checksums_from
+  };
+  struct ScanResult {
+    bool damaged = false;  // the segment then ends before the damage, but the file is untouched
+    std::string damage;    // what and where
+    uint64_t bytes_scanned = 0;
+    LeaderEpoch last_epoch = kNoLeaderEpoch;
+  };
+  /// Walks the file (from the last sound index entry) to find its end and complete its indexes; calls `each`
+  /// for every batch met. Errors: io_error.
+  Result<ScanResult> scan(const ScanParams& params, Bytes& scratch, LeaderEpoch epoch_before,
+                          const std::function<void(const BatchHeader&)>& each);
+  /// Cuts the file where the scan ended, and syncs it.
+  Status cut_at_end();
+  /// Header of the first batch; nullopt if empty.
+  Result<std::optional<BatchHeader>> first_header(Bytes& scratch);
+
+  /// Wall time of the first append, for rolling by age; nullopt: none yet.
+  std::optional<int64_t> first_append_wall_ms;
+  /// Written since the last sync that is known to have succeeded.
   bool dirty = false;
-  bool reserved_any = false;
 
  private:
-  friend class SegmentLoader;
+  void index_batch(const BatchHeader& batch, uint64_t position, int32_t index_interval_bytes);
+  void clear_indexes();
+  Status write_index(FileKind kind, const Bytes& bytes, size_t first, size_t entry_size, bool truncate,
+                     std::vector<std::shared_ptr<io::File>>& files);
 
   io::Disk& disk_;
   std::string directory_;
@@ -96,7 +150,11 @@ class Segment {
   size_t txn_entries_written_ = 0;
   int64_t max_timestamp_ = -1;
   Offset max_timestamp_offset_ = kNoOffset;
+  bool max_timestamp_known_ = true;
   bool indexes_loaded_ = true;
+  bool index_files_stale_ = true;  // the files may hold more than, or something else than, what was written
+  bool txn_loaded_ = true;
+  bool txn_file_stale_ = false;
 };
 
 }  // namespace millrace::log

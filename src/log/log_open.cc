@@ -1,0 +1,417 @@
+// Opening a log: what lies in the directory becomes segments; after an unclean stop everything past the
+// recovery point is read and verified, and a torn tail is cut.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "log/file_names.h"
+#include "log/log.h"
+
+namespace millrace::log {
+
+namespace {
+
+constexpr size_t kEpochFileBytesMax = 16u << 20;
+constexpr size_t kSnapshotBytesMax = 512u << 20;
+constexpr size_t kReplayWindow = 256 * 1024;
+
+}  // namespace
+
+class LogOpener {
+ public:
+  LogOpener(Log& log, const OpenParams& params, RecoveryStats& stats)
+      : log_(log), params_(params), stats_(stats) {}
+
+  Status run();
+
+ private:
+  Status clean_up_names();
+  Status finish_swap(Offset offset);
+  Status load_segments();
+  Status begin_empty();
+  Status load_epochs();
+  Status scan_segments();
+  Status cut(size_t segment, const Segment::ScanResult& scan);
+  Status check_ends();
+  Status note_first_append();
+  std::string path(std::string_view name) const { return io::join_path(log_.directory_, name); }
+  Status remove_leftover(const std::string& name);
+  /// Below it damage is damage, never a torn tail.
+  Offset known_durable() const { return std::max(params_.recovery_point, params_.durable_end); }
+
+  Log& log_;
+  const OpenParams& params_;
+  RecoveryStats& stats_;
+  std::vector<Offset> bases_;
+  bool epochs_lost_ = false;
+};
+
+Result<std::unique_ptr<Log>> Log::open(io::Disk& disk, OpenParams params, Trace trace, RecoveryStats* stats) {
+  std::unique_ptr<Log> log(new Log(disk, params, std::move(trace)));
+  RecoveryStats own;
+  TRY(LogOpener(*log, params, stats != nullptr ? *stats : own).run());
+  Bytes().swap(log->scratch_);
+  return log;
+}
+
+Status LogOpener::run() {
+  if (!log_.disk_.exists(log_.directory_)) {
+    if (!params_.create)
+      return Error(ErrorCode::not_found, fmt::format("{} does not exist", log_.directory_));
+    TRY(log_.disk_.make_directories(log_.directory_));
+    log_.parent_dirty_ = true;
+    ++log_.names_version_;
+  }
+  TRY(clean_up_names());
+  if (bases_.empty()) {
+    TRY(begin_empty());
+  } else {
+    TRY(load_segments());
+  }
+  TRY(load_epochs());
+  TRY(scan_segments());
+  TRY(check_ends());
+  TRY(note_first_append());
+  TRY(log_.txn_index_of(log_.segments_.size() - 1));
+  TRY(log_.rebuild_producers(params_.clean_shutdown ? log_.log_end_offset_ : log_.recovery_point_,
+                             params_.now.wall_ms, &stats_));
+  for (const auto& segment : log_.segments_) {
+    if (segment != log_.segments_.back()) TRY(segment->write_txn_index(log_.unsynced_));
+  }
+  stats_.segments = static_cast<uint32_t>(log_.segments_.size());
+  return {};
+}
+
+Status LogOpener::remove_leftover(const std::string& name) {
+  Status removed = log_.disk_.remove(path(name));
+  if (!removed && removed.code() != ErrorCode::not_found) return removed;
+  ++stats_.leftovers_removed;
+  ++log_.names_version_;
+  return {};
+}
+
+// Sorts the names: segments, snapshots, what an interrupted deletion or compaction left.
+Status LogOpener::clean_up_names() {
+  TRY_ASSIGN(const std::vector<io::DirectoryEntry> entries, log_.disk_.list(log_.directory_));
+  std::vector<Offset> swaps;
+  std::vector<std::pair<std::string, FileName>> indexes;
+  for (const io::DirectoryEntry& entry : entries) {
+    if (entry.is_directory) continue;
+    const std::optional<FileName> name = parse_file_name(entry.name);
+    if (!name) {
+      if (entry.name.ends_with(".tmp")) TRY(remove_leftover(entry.name));  // of an interrupted replace_file
+      continue;
+    }
+    if (name->stage == FileStage::deleted || name->stage == FileStage::cleaned) {
+      TRY(remove_leftover(entry.name));
+    } else if (name->stage == FileStage::swap) {
+      // Indexes of a swapped segment are made anew.
+      if (name->kind == FileKind::log) {
+        swaps.push_back(name->offset);
+      } else {
+        TRY(remove_leftover(entry.name));
+      }
+    } else if (name->kind == FileKind::log) {
+      bases_.push_back(name->offset);
+    } else if (name->kind == FileKind::snapshot) {
+      log_.snapshots_.push_back(name->offset);
+    } else {
+      indexes.emplace_back(entry.name, *name);
+    }
+  }
+  std::sort(bases_.begin(), bases_.end());
+  std::sort(log_.snapshots_.begin(), log_.snapshots_.end());
+  for (const Offset offset : swaps) TRY(finish_swap(offset));
+  for (const auto& [name, parsed] : indexes) {
+    if (!std::binary_search(bases_.begin(), bases_.end(), parsed.offset)) TRY(remove_leftover(name));
+  }
+  return {};
+}
+
+// A .swap file is complete: it takes the place of the segments that it covers.
+Status LogOpener::finish_swap(Offset offset) {
+  const std::string swap = path(file_name(offset, FileKind::log) + std::string(kSwapSuffix));
+  TRY_ASSIGN(const std::shared_ptr<io::File> file, log_.disk_.open(swap, io::OpenMode::read));
+  TRY_ASSIGN(const uint64_t size, file->size());
+  BatchScanner scanner(*file, 0, size, log_.scratch_, kReplayWindow);
+  Offset end = offset;
+  while (true) {
+    TRY_ASSIGN(const bool more, scanner.next());
+    if (!more) break;
+    end = scanner.header().next_offset();
+  }
+  for (auto it = bases_.begin(); it != bases_.end();) {
+    if (*it < offset || (*it > offset && *it >= end)) {
+      ++it;
+      continue;
+    }
+    for (const FileKind kind :
+         {FileKind::offset_index, FileKind::time_index, FileKind::txn_index, FileKind::log}) {
+      const std::string name = file_name(*it, kind);
+      if (log_.disk_.exists(path(name))) TRY(remove_leftover(name));
+    }
+    it = bases_.erase(it);
+  }
+  TRY(log_.disk_.rename(swap, path(file_name(offset, FileKind::log))));
+  ++log_.names_version_;
+  bases_.insert(std::lower_bound(bases_.begin(), bases_.end(), offset), offset);
+  return {};
+}
+
+Status LogOpener::begin_empty() {
+  // Missing files are damage, not an empty log.
+  if (known_durable() > params_.log_start_offset) {
+    return Error(ErrorCode::corrupt, fmt::format("{}: no segments, but the log reached offset {}",
+                                                 log_.directory_, known_durable().v));
+  }
+  TRY_ASSIGN(std::unique_ptr<Segment> fresh,
+             Segment::create(log_.disk_, log_.directory_, params_.log_start_offset));
+  log_.segments_.push_back(std::move(fresh));
+  ++log_.names_version_;
+  return {};
+}
+
+Status LogOpener::load_segments() {
+  log_.segments_.reserve(bases_.size());
+  for (size_t i = 0; i < bases_.size(); ++i) {
+    TRY_ASSIGN(std::shared_ptr<io::File> file,
+               log_.disk_.open(path(file_name(bases_[i], FileKind::log)), io::OpenMode::write));
+    TRY_ASSIGN(const uint64_t size, file->size());
+    if (size > static_cast<uint64_t>(INT32_MAX)) {
+      return Error(ErrorCode::corrupt,
+                   fmt::format("{}: {} bytes are more than a segment can have", file->path(), size));
+    }
+    auto segment = std::make_unique<Segment>(log_.disk_, log_.directory_, bases_[i], std::move(file), size);
+    if (i + 1 < bases_.size()) segment->set_closed(bases_[i + 1]);
+    log_.segments_.push_back(std::move(segment));
+  }
+  return {};
+}
+
+Status LogOpener::load_epochs() {
+  Result<Bytes> content = log_.disk_.read_file(path(kEpochCheckpointName), kEpochFileBytesMax);
+  if (content) {
+    Result<EpochCache> parsed = EpochCache::parse(as_text(*content));
+    if (parsed) {
+      log_.epochs_ = std::move(*parsed);
+      if (!params_.clean_shutdown) {
+        // What lies beyond the recovery point is told by the batches there.
+        if (log_.epochs_.truncate_from_end(params_.recovery_point)) ++log_.epochs_version_;
+      }
+      return {};
+    }
+    log_.trace_.warn("{}: {}, made anew", path(kEpochCheckpointName), parsed.error().message);
+  } else if (content.code() != ErrorCode::not_found) {
+    return std::move(content).error();
+  }
+  epochs_lost_ = true;
+  return {};
+}
+
+Status LogOpener::scan_segments() {
+  const Offset checksums_from = params_.clean_shutdown ? Offset(INT64_MAX) : params_.recovery_point;
+  for (size_t i = 0; i < log_.segments_.size(); ++i) {
+    Segment& segment = *log_.segments_[i];
+    const bool is_active = i + 1 == log_.segments_.size();
+    const bool beyond = !is_active && !params_.clean_shutdown && segment.next_offset() > checksums_from;
+    if (!is_active && !beyond && !epochs_lost_) continue;
+    const Offset next_base = is_active ? kNoOffset : segment.next_offset();
+    const auto note_epoch = [&](const BatchHeader& h) {
+      if (!epochs_lost_ && h.base_offset < checksums_from) return;
+      if (log_.epochs_.assign(h.leader_epoch, h.base_offset)) ++log_.epochs_version_;
+    };
+    const bool whole = epochs_lost_ && (is_active || beyond);
+    if (!is_active && !beyond) {
+      // Only its epochs are wanted.
+      BatchScanner scanner(*segment.file(), 0, segment.size_bytes(), log_.scratch_, kReplayWindow);
+      while (true) {
+        TRY_ASSIGN(const bool more, scanner.next());
+        if (!more) break;
+        note_epoch(scanner.header());
+      }
+      continue;
+    }
+    TRY_ASSIGN(Segment::ScanResult scan,
+               segment.scan({.checksums_from = checksums_from,
+                             .index_interval_bytes = log_.config_.index_interval_bytes,
+                             .trust_index_below = !whole},
+                            log_.scratch_, kNoLeaderEpoch, note_epoch));
+    if (!params_.clean_shutdown) {
+      ++stats_.segments_scanned;
+      stats_.bytes_scanned += scan.bytes_scanned;
+      segment.dirty = segment.next_offset() > known_durable();
+      // Aborted transactions past the recovery point come again with the replay of the producers.
+      Result<TxnIndex*> txns = segment.txn_index();
+      if (txns) {
+        (*txns)->truncate_to_offset(checksums_from);
+      } else {
+        segment.forget_txn_index();
+        ++stats_.indexes_rebuilt;
+      }
+    } else {
+      segment.dirty = false;
+    }
+    if (!scan.damaged && !is_active && segment.next_offset() > next_base) {
+      scan.damaged = true;
+      scan.damage = fmt::format("{}: runs past the beginning of the next segment, {}", segment.file()->path(),
+                                next_base.v);
+    }
+    if (scan.damaged) {
+      TRY(cut(i, scan));
+      break;
+    }
+    if (!is_active) {
+      segment.finish_time_index();
+      TRY(segment.write_indexes(log_.unsynced_));
+      log_.note_index_use(segment);
+      if (log_.config_.compact_policy || segment.next_offset() == next_base) continue;
+      // Every batch verified, and the next segment does not go on here: unsynced bytes at a batch boundary
+      // lost.
+      scan.damage = fmt::format("{}: ends at offset {}, the next segment begins at {}",
+                                segment.file()->path(), segment.next_offset().v, next_base.v);
+      TRY(cut(i, scan));
+      break;
+    }
+  }
+  return {};
+}
+
+// The torn tail: the file ends before the damage, segments after it go.
+Status LogOpener::cut(size_t at, const Segment::ScanResult& scan) {
+  Segment& segment = *log_.segments_[at];
+  if (params_.clean_shutdown || segment.next_offset() < known_durable()) {
+    return Error(ErrorCode::corrupt, fmt::format("{}; it is below offset {}, which was on disk", scan.damage,
+                                                 params_.clean_shutdown ? std::string("the clean end")
+                                                                        : std::to_string(known_durable().v)));
+  }
+  TRY_ASSIGN(const uint64_t file_bytes, segment.file()->size());
+  stats_.bytes_cut += file_bytes - segment.size_bytes();
+  stats_.cut_reason = scan.damage;
+  while (log_.segments_.size() > at + 1) {
+    Segment& last = log_.active();
+    stats_.bytes_cut += last.size_bytes();
+    for (const FileKind kind :
+         {FileKind::offset_index, FileKind::time_index, FileKind::txn_index, FileKind::log}) {
+      Status removed = log_.disk_.remove(last.path_of(kind));
+      if (!removed && removed.code() != ErrorCode::not_found) return removed;
+    }
+    ++stats_.segments_removed;
+    ++log_.names_version_;
+    log_.segments_.pop_back();
+  }
+  TRY(segment.cut_at_end());
+  log_.trace_.warn("{}: {} bytes cut at offset {}: {}", log_.directory_, stats_.bytes_cut,
+                   segment.next_offset().v, scan.damage);
+  return {};
+}
+
+Status LogOpener::check_ends() {
+  const Offset end = log_.active().next_offset();
+  if (end < known_durable()) {
+    return Error(ErrorCode::corrupt, fmt::format("{}: ends at offset {}, but reached {} on disk",
+                                                 log_.directory_, end.v, known_durable().v));
+  }
+  log_.log_end_offset_ = end;
+  log_.log_start_offset_ = std::max(params_.log_start_offset, log_.segments_.front()->base_offset());
+  log_.recovery_point_ = params_.clean_shutdown ? end : params_.recovery_point;
+  log_.durable_end_ = params_.clean_shutdown ? end : known_durable();
+  for (const auto& segment : log_.segments_) log_.size_bytes_ += segment->size_bytes();
+  if (log_.log_start_offset_ > end) {
+    // Records up to the log start were deleted, and the tail that reached it was lost: nothing is left.
+    TRY(log_.truncate_fully_and_start_at(log_.log_start_offset_, params_.now));
+  }
+  if (log_.epochs_.truncate_from_end(log_.log_end_offset_)) ++log_.epochs_version_;
+  if (log_.epochs_.truncate_from_start(log_.log_start_offset_)) ++log_.epochs_version_;
+  return {};
+}
+
+Status LogOpener::note_first_append() {
+  Segment& segment = log_.active();
+  TRY_ASSIGN(const std::optional<BatchHeader> first, segment.first_header(log_.scratch_));
+  if (!first) return {};
+  const int64_t stamped = first->max_timestamp;
+  segment.first_append_wall_ms = stamped >= 0 ? std::min(stamped, params_.now.wall_ms) : params_.now.wall_ms;
+  return {};
+}
+
+// Newest usable snapshot at or below `snapshot_max`, then every batch from there to the end. Later snapshots
+// are removed: they may tell of bytes that were cut.
+Status Log::rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStats* stats) {
+  remove_snapshots(snapshot_max + 1, Offset(INT64_MAX));
+  producers_.clear();
+  Offset from = segments_.front()->base_offset();
+  while (!snapshots_.empty()) {
+    const Offset at = snapshots_.back();
+    Result<Bytes> content =
+        disk_.read_file(io::join_path(directory_, file_name(at, FileKind::snapshot)), kSnapshotBytesMax);
+    Status loaded = content ? producers_.load_snapshot(*content, wall_ms) : Status(content.error());
+    if (loaded) {
+      from = std::max(from, at);
+      if (stats != nullptr) stats->snapshot_used = at;
+      break;
+    }
+    if (loaded.code() == ErrorCode::io_error) return loaded;
+    trace_.warn("{}: snapshot at {} is unusable: {}", directory_, at.v, loaded.error().message);
+    remove_snapshots(at, at + 1);
+  }
+  return replay(
+      producers_, from, Offset(INT64_MAX), wall_ms,
+      [](Segment& segment, const AbortedTxn& txn) { return segment.note_aborted(txn); }, stats);
+}
+
+Status Log::replay(ProducerState& state, Offset from, Offset to, int64_t wall_ms,
+                   const std::function<Status(Segment&, const AbortedTxn&)>& on_aborted,
+                   RecoveryStats* stats) {
+  for (size_t i = segment_index_of(from); i < segments_.size(); ++i) {
+    Segment& segment = *segments_[i];
+    const Offset start = std::max(from, segment.base_offset());
+    if (start >= to) break;
+    if (segment.empty() || start >= segment.next_offset()) continue;
+    bool would_block = false;
+    TRY_ASSIGN(const std::optional<Place> place, locate(i, start, ReadMode::may_block, would_block));
+    if (!place) continue;
+    BatchScanner scanner(*segment.file(), place->position, segment.size_bytes(), scratch_, kReplayWindow);
+    while (true) {
+      TRY_ASSIGN(const bool more, scanner.next());
+      if (!more || scanner.header().base_offset >= to) break;
+      const BatchHeader header = scanner.header();
+      ByteView bytes;
+      if (header.is_control() && header.has_producer()) {
+        TRY_ASSIGN(bytes, scanner.bytes());
+      }
+      if (const std::optional<AbortedTxn> aborted = fold(state, header, bytes, wall_ms)) {
+        TRY(on_aborted(segment, *aborted));
+      }
+      if (stats != nullptr) ++stats->batches_replayed;
+    }
+  }
+  return {};
+}
+
+// A damaged transaction index is made anew from the batches since the last snapshot before the segment.
+Result<TxnIndex*> Log::txn_index_of(size_t segment) {
+  Segment& s = *segments_[segment];
+  Result<TxnIndex*> index = s.txn_index();
+  if (index || index.code() != ErrorCode::corrupt) return index;
+  trace_.warn("{}, made anew", index.error().message);
+  s.forget_txn_index();
+  ProducerState state(config_.producer_ids_max);
+  Offset from = segments_.front()->base_offset();
+  for (auto at = snapshots_.rbegin(); at != snapshots_.rend(); ++at) {
+    if (*at > s.base_offset()) continue;
+    const Result<Bytes> content =
+        disk_.read_file(io::join_path(directory_, file_name(*at, FileKind::snapshot)), kSnapshotBytesMax);
+    if (!content || !state.load_snapshot(*content, 0)) continue;
+    from = std::max(from, *at);
+    break;
+  }
+  TRY(replay(
+      state, from, s.next_offset(), 0,
+      [&s](Segment& in, const AbortedTxn& txn) { return &in == &s ? in.note_aborted(txn) : Status(); },
+      nullptr));
+  return s.txn_index();
+}
+
+}  // namespace millrace::log

@@ -1,0 +1,412 @@
+#include "log/segment.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace millrace::log {
+
+namespace {
+
+constexpr size_t kIndexFileBytesMax = 1u << 30;
+constexpr size_t kScanWindow = 256 * 1024;
+
+/// The content of an index file; nullopt if there is none.
+Result<std::optional<Bytes>> read_index_file(io::Disk& disk, const std::string& path) {
+  Result<Bytes> content = disk.read_file(path, kIndexFileBytesMax);
+  if (content) return std::optional<Bytes>(std::move(*content));
+  if (content.code() == ErrorCode::not_found) return std::optional<Bytes>();
+  return std::move(content).error();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Segment>> Segment::create(io::Disk& disk, const std::string& directory,
+                                                 Offset base_offset) {
+  const std::string path = io::join_path(directory, file_name(base_offset, FileKind::log));
+  TRY_ASSIGN(std::shared_ptr<io::File> file, disk.open(path, io::OpenMode::create_new));
+  return std::make_unique<Segment>(disk, directory, base_offset, std::move(file), 0);
+}
+
+std::string Segment::path_of(FileKind kind) const {
+  return io::join_path(directory_, file_name(base_offset_, kind));
+}
+
+// --- growth ---
+
+void Segment::index_batch(const BatchHeader& batch, uint64_t position, int32_t index_interval_bytes) {
+  if (batch.max_timestamp > max_timestamp_) {
+    max_timestamp_ = batch.max_timestamp;
+    max_timestamp_offset_ = batch.last_offset();
+  }
+  const uint64_t last_entry =
+      offset_index_.empty() ? 0 : static_cast<uint64_t>(offset_index_.entries().back().position);
+  if (position - last_entry <= static_cast<uint64_t>(index_interval_bytes)) return;
+  offset_index_.append(static_cast<int32_t>(batch.last_offset() - base_offset_),
+                       static_cast<int32_t>(position));
+  (void)time_index_.append_if_later(max_timestamp_,
+                                    static_cast<int32_t>(max_timestamp_offset_ - base_offset_));
+}
+
+void Segment::note_appended(const BatchHeader& batch, int32_t index_interval_bytes) {
+  ASSERT(batch.base_offset >= next_offset_);
+  ASSERT(batch.last_offset() - base_offset_ <= INT32_MAX);
+  index_batch(batch, size_bytes_, index_interval_bytes);
+  size_bytes_ += batch.size;
+  next_offset_ = batch.next_offset();
+  dirty = true;
+}
+
+void Segment::finish_time_index() {
+  if (max_timestamp_ >= 0) {
+    (void)time_index_.append_if_later(max_timestamp_,
+                                      static_cast<int32_t>(max_timestamp_offset_ - base_offset_));
+  }
+}
+
+Status Segment::truncate_to(Offset offset, Bytes& scratch) {
+  ASSERT(indexes_loaded_);
+  const int64_t relative = offset - base_offset_;
+  uint64_t position = 0;
+  if (const auto entry = offset_index_.floor_offset(relative - 1))
+    position = static_cast<uint64_t>(entry->position);
+  BatchScanner scanner(*file_, position, size_bytes_, scratch);
+  Offset end = base_offset_;
+  if (position == 0 && offset <= base_offset_) {
+    end = base_offset_;
+  } else {
+    while (true) {
+      TRY_ASSIGN(const bool more, scanner.next());
+      if (!more) return {};  // nothing at or beyond `offset`
+      if (scanner.header().last_offset() >= offset) break;
+      end = scanner.header().next_offset();
+      position = scanner.next_position();
+    }
+  }
+  TRY(file_->truncate(position));
+  dirty = true;
+  size_bytes_ = position;
+  next_offset_ = end;
+  offset_index_.truncate_to_position(position);
+  index_files_stale_ = true;
+  TRY_ASSIGN(TxnIndex* const txns, txn_index());
+  txns->truncate_to_offset(end);
+  txn_file_stale_ = true;
+  // What the time index knows beyond its last entry is found again by reading from the last offset entry.
+  time_index_.truncate_to_offset(end - base_offset_);
+  max_timestamp_ = time_index_.empty() ? -1 : time_index_.last()->timestamp;
+  max_timestamp_offset_ =
+      time_index_.empty() ? kNoOffset : base_offset_ + int64_t{time_index_.last()->relative_offset};
+  const uint64_t from = time_index_.empty() || offset_index_.empty()
+                            ? 0
+                            : static_cast<uint64_t>(offset_index_.entries().back().position);
+  BatchScanner again(*file_, from, size_bytes_, scratch);
+  while (true) {
+    TRY_ASSIGN(const bool more, again.next());
+    if (!more) break;
+    if (again.header().max_timestamp > max_timestamp_) {
+      max_timestamp_ = again.header().max_timestamp;
+      max_timestamp_offset_ = again.header().last_offset();
+    }
+  }
+  max_timestamp_known_ = true;
+  return {};
+}
+
+Status Segment::trim_reserved() {
+  return file_->truncate(size_bytes_);
+}
+
+// --- indexes ---
+
+void Segment::clear_indexes() {
+  offset_index_ = OffsetIndex();
+  time_index_ = TimeIndex();
+  max_timestamp_ = -1;
+  max_timestamp_offset_ = kNoOffset;
+  max_timestamp_known_ = true;
+  index_files_stale_ = true;
+}
+
+Status Segment::load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint32_t* rebuilt) {
+  if (indexes_loaded_) return {};
+  TRY_ASSIGN(const std::optional<Bytes> offsets, read_index_file(disk_, path_of(FileKind::offset_index)));
+  TRY_ASSIGN(const std::optional<Bytes> times, read_index_file(disk_, path_of(FileKind::time_index)));
+  if (offsets && times) {
+    Result<OffsetIndex> offset_index = OffsetIndex::parse(*offsets, size_bytes_);
+    Result<TimeIndex> time_index = TimeIndex::parse(*times);
+    const int64_t last = next_offset_ - base_offset_ - 1;
+    if (offset_index && time_index &&
+        (offset_index->empty() || offset_index->entries().back().relative_offset <= last) &&
+        (time_index->empty() || time_index->last()->relative_offset <= last)) {
+      offset_index_ = std::move(*offset_index);
+      time_index_ = std::move(*time_index);
+      max_timestamp_ = time_index_.empty() ? -1 : time_index_.last()->timestamp;
+      max_timestamp_offset_ =
+          time_index_.empty() ? kNoOffset : base_offset_ + int64_t{time_index_.last()->relative_offset};
+      max_timestamp_known_ = true;
+      offset_entries_written_ = offset_index_.size();
+      time_entries_written_ = time_index_.size();
+      index_files_stale_ = false;
+      indexes_loaded_ = true;
+      return {};
+    }
+  }
+  if (rebuilt != nullptr) ++*rebuilt;
+  return rebuild_indexes(scratch, index_interval_bytes);
+}
+
+Status Segment::rebuild_indexes(Bytes& scratch, int32_t index_interval_bytes) {
+  clear_indexes();
+  BatchScanner scanner(*file_, 0, size_bytes_, scratch, kScanWindow);
+  while (true) {
+    TRY_ASSIGN(const bool more, scanner.next());
+    if (!more) break;
+    const BatchHeader& h = scanner.header();
+    if (h.base_offset < base_offset_ || h.last_offset() - base_offset_ > INT32_MAX ||
+        h.next_offset() > next_offset_) {
+      return Error(ErrorCode::corrupt,
+                   fmt::format("{}: batch with offset {} at position {} does not belong here", file_->path(),
+                               h.base_offset.v, scanner.position()));
+    }
+    index_batch(h, scanner.position(), index_interval_bytes);
+  }
+  finish_time_index();
+  indexes_loaded_ = true;
+  return {};
+}
+
+void Segment::unload_indexes() {
+  if (!indexes_loaded_ || index_files_stale_ || offset_entries_written_ != offset_index_.size() ||
+      time_entries_written_ != time_index_.size()) {
+    return;
+  }
+  offset_index_ = OffsetIndex();
+  time_index_ = TimeIndex();
+  indexes_loaded_ = false;
+}
+
+Status Segment::write_index(FileKind kind, const Bytes& bytes, size_t first, size_t entry_size, bool truncate,
+                            std::vector<std::shared_ptr<io::File>>& files) {
+  TRY_ASSIGN(const std::shared_ptr<io::File> file, disk_.open(path_of(kind), io::OpenMode::create));
+  if (truncate) TRY(file->truncate(first * entry_size));
+  if (!bytes.empty()) TRY(file->write_at(first * entry_size, bytes));
+  files.push_back(file);
+  return {};
+}
+
+Status Segment::write_indexes(std::vector<std::shared_ptr<io::File>>& files) {
+  ASSERT(indexes_loaded_);
+  if (index_files_stale_) offset_entries_written_ = time_entries_written_ = 0;
+  if (index_files_stale_ || offset_entries_written_ != offset_index_.size()) {
+    TRY(write_index(FileKind::offset_index, offset_index_.encode(offset_entries_written_),
+                    offset_entries_written_, OffsetIndex::kEntrySize, index_files_stale_, files));
+    offset_entries_written_ = offset_index_.size();
+  }
+  if (index_files_stale_ || time_entries_written_ != time_index_.size()) {
+    TRY(write_index(FileKind::time_index, time_index_.encode(time_entries_written_), time_entries_written_,
+                    TimeIndex::kEntrySize, index_files_stale_, files));
+    time_entries_written_ = time_index_.size();
+  }
+  index_files_stale_ = false;
+  return write_txn_index(files);
+}
+
+Status Segment::write_txn_index(std::vector<std::shared_ptr<io::File>>& files) {
+  if (!txn_loaded_ || (!txn_file_stale_ && txn_entries_written_ == txn_index_.size())) return {};
+  if (txn_file_stale_) txn_entries_written_ = 0;
+  if (!txn_index_.empty() || disk_.exists(path_of(FileKind::txn_index))) {
+    TRY(write_index(FileKind::txn_index, txn_index_.encode(txn_entries_written_), txn_entries_written_,
+                    TxnIndex::kEntrySize, txn_file_stale_, files));
+  }
+  txn_entries_written_ = txn_index_.size();
+  txn_file_stale_ = false;
+  return {};
+}
+
+Result<std::optional<Place>> Segment::locate(Offset offset, Bytes& scratch, int32_t index_interval_bytes,
+                                             ReadMode mode, bool& would_block) {
+  if (!indexes_loaded_) {
+    if (mode == ReadMode::cached_only) {
+      would_block = true;
+      return std::optional<Place>();
+    }
+    TRY(load_indexes(scratch, index_interval_bytes, nullptr));
+  }
+  for (const bool last_try : {false, true}) {
+    const std::optional<OffsetIndex::Entry> entry = offset_index_.floor_offset(offset - base_offset_);
+    BatchScanner scanner(*file_, entry ? static_cast<uint64_t>(entry->position) : 0, size_bytes_, scratch,
+                         8192, mode);
+    bool check_entry = entry.has_value();
+    bool rebuild = false;
+    while (true) {
+      Result<bool> more = scanner.next();
+      if (scanner.would_block()) {
+        would_block = true;
+        return std::optional<Place>();
+      }
+      if (check_entry &&
+          (!more || !*more || scanner.header().last_offset() - base_offset_ != entry->relative_offset)) {
+        rebuild = true;
+        break;
+      }
+      check_entry = false;
+      if (!more) return std::move(more).error();
+      if (!*more) return std::optional<Place>();
+      if (scanner.header().last_offset() >= offset) {
+        return std::optional<Place>(Place{scanner.position(), scanner.header().base_offset});
+      }
+    }
+    if (!rebuild || last_try) break;
+    if (mode == ReadMode::cached_only) {
+      would_block = true;
+      return std::optional<Place>();
+    }
+    TRY(rebuild_indexes(scratch, index_interval_bytes));
+  }
+  return Error(ErrorCode::corrupt,
+               fmt::format("{}: index and file do not agree about offset {}", file_->path(), offset.v));
+}
+
+uint64_t Segment::near_position(uint64_t position, uint64_t at_least, Bytes& scratch, ReadMode mode) const {
+  const std::optional<OffsetIndex::Entry> entry = offset_index_.floor_position(position);
+  if (!entry || static_cast<uint64_t>(entry->position) <= at_least) return at_least;
+  BatchScanner probe(*file_, static_cast<uint64_t>(entry->position), size_bytes_, scratch, 512, mode);
+  const Result<bool> found = probe.next();
+  const bool fits = found && *found && probe.header().last_offset() - base_offset_ == entry->relative_offset;
+  return fits ? static_cast<uint64_t>(entry->position) : at_least;
+}
+
+// --- transactions and timestamps ---
+
+Result<TxnIndex*> Segment::txn_index() {
+  if (!txn_loaded_) {
+    TRY_ASSIGN(const std::optional<Bytes> content, read_index_file(disk_, path_of(FileKind::txn_index)));
+    if (content) {
+      Result<TxnIndex> parsed = TxnIndex::parse(*content, base_offset_);
+      if (!parsed) {
+        return Error(ErrorCode::corrupt,
+                     fmt::format("{}: {}", path_of(FileKind::txn_index), parsed.error().message));
+      }
+      txn_index_ = std::move(*parsed);
+    }
+    txn_entries_written_ = txn_index_.size();
+    txn_loaded_ = true;
+  }
+  return &txn_index_;
+}
+
+Status Segment::note_aborted(const AbortedTxn& txn) {
+  TRY_ASSIGN(TxnIndex* const index, txn_index());
+  if (index->empty() || index->entries().back().last_offset < txn.last_offset) index->append(txn);
+  return {};
+}
+
+void Segment::forget_txn_index() {
+  txn_index_ = TxnIndex();
+  txn_loaded_ = true;
+  txn_file_stale_ = true;
+}
+
+Result<int64_t> Segment::max_timestamp(Bytes& scratch, int32_t index_interval_bytes) {
+  if (!max_timestamp_known_) TRY(load_indexes(scratch, index_interval_bytes, nullptr));
+  ASSERT(max_timestamp_known_);
+  return max_timestamp_;
+}
+
+// --- opening ---
+
+void Segment::set_closed(Offset next_segment_base) {
+  next_offset_ = next_segment_base;
+  indexes_loaded_ = false;
+  max_timestamp_known_ = false;
+  txn_loaded_ = false;
+  index_files_stale_ = false;
+}
+
+Result<Segment::ScanResult> Segment::scan(const ScanParams& params, Bytes& scratch, LeaderEpoch epoch_before,
+                                          const std::function<void(const BatchHeader&)>& each) {
+  const uint64_t file_bytes = size_bytes_;
+  const int64_t trusted = params.checksums_from > base_offset_ ? params.checksums_from - base_offset_ : 0;
+  clear_indexes();
+  uint64_t start = 0;
+  if (params.trust_index_below && trusted > 0) {
+    TRY_ASSIGN(const std::optional<Bytes> offsets, read_index_file(disk_, path_of(FileKind::offset_index)));
+    TRY_ASSIGN(const std::optional<Bytes> times, read_index_file(disk_, path_of(FileKind::time_index)));
+    Result<OffsetIndex> offset_index = OffsetIndex::parse(offsets.value_or(Bytes()), file_bytes);
+    Result<TimeIndex> time_index = TimeIndex::parse(times.value_or(Bytes()));
+    if (offset_index && time_index) {
+      offset_index->truncate_to_offset(trusted);
+      if (!offset_index->empty()) {
+        const OffsetIndex::Entry last = offset_index->entries().back();
+        // A time entry is never ahead of the offset entry made with it; the closing one is made anew.
+        time_index->truncate_to_offset(int64_t{last.relative_offset} + 1);
+        BatchScanner probe(*file_, static_cast<uint64_t>(last.position), file_bytes, scratch, 512);
+        const Result<bool> found = probe.next();
+        if (found && *found && probe.header().last_offset() - base_offset_ == last.relative_offset) {
+          start = static_cast<uint64_t>(last.position);
+          offset_index_ = std::move(*offset_index);
+          time_index_ = std::move(*time_index);
+          if (const auto entry = time_index_.last()) {
+            max_timestamp_ = entry->timestamp;
+            max_timestamp_offset_ = base_offset_ + int64_t{entry->relative_offset};
+          }
+        }
+      }
+    }
+  }
+  indexes_loaded_ = true;
+  txn_loaded_ = false;
+  size_bytes_ = start;
+  next_offset_ = base_offset_;
+  ScanResult result{.last_epoch = epoch_before};
+  BatchScanner scanner(*file_, start, file_bytes, scratch, kScanWindow);
+  const auto damaged = [&](std::string what) {
+    result.damaged = true;
+    result.damage = std::move(what);
+    return result;
+  };
+  const auto damaged_here = [&](std::string_view what) {
+    return damaged(fmt::format("{}: {} at position {}", file_->path(), what, scanner.position()));
+  };
+  bool first = true;
+  while (true) {
+    Result<bool> more = scanner.next();
+    if (!more) {
+      if (more.code() == ErrorCode::io_error) return std::move(more).error();
+      return damaged(more.error().message);
+    }
+    if (!*more) break;
+    const BatchHeader& h = scanner.header();
+    if (h.base_offset < (first ? base_offset_ : next_offset_) || h.last_offset() - base_offset_ > INT32_MAX) {
+      return damaged_here("offset out of order");
+    }
+    if (h.leader_epoch < result.last_epoch && h.next_offset() > params.checksums_from) {
+      return damaged_here("leader epoch goes backwards");  // bytes of an older life of this file
+    }
+    if (h.next_offset() > params.checksums_from) {
+      TRY_ASSIGN(const bool matches, scanner.crc_matches());
+      if (!matches) return damaged_here("checksum does not match");
+    }
+    first = false;
+    result.last_epoch = std::max(result.last_epoch, h.leader_epoch);
+    result.bytes_scanned += h.size;
+    each(h);
+    note_appended(h, params.index_interval_bytes);
+  }
+  return result;
+}
+
+Status Segment::cut_at_end() {
+  TRY(file_->truncate(size_bytes_));
+  return file_->sync();
+}
+
+Result<std::optional<BatchHeader>> Segment::first_header(Bytes& scratch) {
+  BatchScanner scanner(*file_, 0, size_bytes_, scratch, 512);
+  TRY_ASSIGN(const bool any, scanner.next());
+  if (!any) return std::optional<BatchHeader>();
+  return std::optional<BatchHeader>(scanner.header());
+}
+
+}  // namespace millrace::log
