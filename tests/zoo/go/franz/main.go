@@ -38,7 +38,17 @@ func create(what string, partitions int32, configs ...string) (string, error) {
 		settings[configs[i]] = &configs[i+1]
 	}
 	response, err := admin.CreateTopic(within(20), partitions, 1, settings, topic)
-	return topic, zoo.First(err, response.Err)
+	if err := zoo.First(err, response.Err); err != nil {
+		return topic, err
+	}
+	return topic, there(topic, partitions)
+}
+
+// there waits for a new topic: a broker may answer before its metadata holds it.
+func there(topic string, partitions int32) error {
+	return zoo.WaitUntil("the new topic in the metadata", 10*time.Second, func() bool {
+		return partitionsOf(topic) == int(partitions)
+	})
 }
 
 func partitionsOf(topic string) int {

@@ -40,8 +40,18 @@ func create(what string, partitions int32, configs ...string) (string, error) {
 	for i := 0; i < len(configs); i += 2 {
 		settings[configs[i]] = &configs[i+1]
 	}
-	return topic, admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1,
-		ConfigEntries: settings}, false)
+	if err := admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1,
+		ConfigEntries: settings}, false); err != nil {
+		return topic, err
+	}
+	return topic, there(topic, partitions)
+}
+
+// there waits for a new topic: a broker may answer before its metadata holds it.
+func there(topic string, partitions int32) error {
+	return zoo.WaitUntil("the new topic in the metadata", 10*time.Second, func() bool {
+		return partitionsOf(topic) == int(partitions)
+	})
 }
 
 func partitionsOf(topic string) int {
