@@ -252,6 +252,7 @@ class Story {
       limits_.session_timeout_ms_min = number("session_min", 6'000);
       limits_.offsets_retention_ms = number("retention", 604'800'000);
       limits_.offsets_retention_check_interval_ms = number("check_interval", 600'000);
+      limits_.offset_metadata_bytes_max = static_cast<size_t>(number("metadata", 4'096));
       limits_.group_record_bytes_max = static_cast<size_t>(number("record_bytes", 1'000'000));
       return;
     }
@@ -271,7 +272,9 @@ class Story {
         p.name = name;
         p.metadata = metadata;
       }
-      host_->send(r, client(args.at(2), 5));
+      ClientContext c = client(args.at(2), 5);
+      if (r.member_id.empty()) c.fresh_uuid = test_uuid(++joins_[r.group_instance_id.value_or(args.at(2))]);
+      host_->send(r, c);
     } else if (what == "sync") {
       SyncGroupRequest r;
       r.group_id = args.at(1);
@@ -327,12 +330,12 @@ class Story {
         const auto value = split(parts.at(1), '/');
         p.committed_offset = std::stoll(value.at(0));
         if (value.size() > 1) p.committed_metadata = value[1];
-        if (value.size() > 2) p.committed_metadata = std::string(std::stoul(value[2]), 'm');
       }
       host_->send(r, client("", 8));
     } else if (what == "fetch") {
       OffsetFetchRequest r;
       r.group.group_id = args.at(1);
+      r.group.topics.reset();
       if (args.at(2) != "all") {
         r.group.topics.emplace();
         for (size_t i = 2; i < args.size(); ++i) {
@@ -391,6 +394,7 @@ class Story {
   GroupLimits limits_;
   std::unique_ptr<ShardHost> host_;
   std::map<std::string, std::string> named_;
+  std::map<std::string, uint32_t> joins_;
   std::string transcript_;
   std::string line_;
   size_t records_seen_ = 0;

@@ -39,7 +39,7 @@ class ShardHost {
   template <class Request>
   Token send(const Request& request, ClientContext client) {
     const Token token{++last_token_};
-    client.fresh_uuid = test_uuid(++last_uuid_);
+    if (client.fresh_uuid.is_zero()) client.fresh_uuid = test_uuid(++last_uuid_);
     Output out;
     shard_->handle(token, request, client, now, out);
     take(std::move(out));
@@ -125,7 +125,7 @@ class ShardHost {
   std::unique_ptr<GroupShard> shard_;
   std::vector<Reply> replies_;
   uint64_t last_token_ = 0;
-  uint32_t last_uuid_ = 0;
+  uint32_t last_uuid_ = 1'000'000;
 };
 
 }  // namespace millrace::group::testing
