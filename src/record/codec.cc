@@ -22,8 +22,8 @@ Error unknown_codec() {
 
 }  // namespace
 
-InflatedOutput::InflatedOutput(size_t compressed_size, size_t inflated_max)
-    : limit_(std::min(inflated_max, kInflatedBytesMax) + 1) {
+InflatedOutput::InflatedOutput(size_t compressed_size, size_t inflated_max) : limit_(inflated_max + 1) {
+  ASSERT(inflated_max <= kInflatedBytesMax);
   const size_t guess = std::min(compressed_size, kInflatedBytesMax) * kFirstOutputRatio;
   bytes_.resize(std::min(limit_, std::max(kFirstOutputMin, guess)));
 }
@@ -80,6 +80,7 @@ Codecs& Codecs::operator=(Codecs&&) noexcept = default;
 
 Result<Bytes> Codecs::decompress(Codec codec, ByteView in, size_t inflated_max) {
   if (in.size() > kInflatedBytesMax) return Error(ErrorCode::limit_exceeded, "compressed records too long");
+  inflated_max = std::min(inflated_max, kInflatedBytesMax);
   if (codec == Codec::none) {
     if (in.size() > inflated_max) return Error(ErrorCode::limit_exceeded, "records past the limit");
     return to_bytes(in);

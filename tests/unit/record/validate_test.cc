@@ -175,6 +175,22 @@ TEST_CASE("timestamp bounds") {
   }
 }
 
+TEST_CASE("a record too old hides behind a younger one") {
+  Codecs codecs;
+  for (const Codec codec : kAllCodecs) {
+    BatchBuilder builder({.codec = codec});
+    builder.append(kNow.wall_ms, as_bytes("k"), as_bytes("v"));
+    builder.append(kNow.wall_ms - 501, as_bytes("k"), as_bytes("v"));
+    const Result<Bytes> batch = builder.build(codecs);
+    REQUIRE(batch.ok());
+    const Verdict v = judged(*batch, {.timestamp_before_max_ms = 500});
+    CHECK(v.code == ErrorCode::invalid_timestamp);
+    REQUIRE(v.errors.size() == 1);
+    CHECK(v.errors[0].batch_index == 1);
+    CHECK(judged(*batch).code == ErrorCode::none);
+  }
+}
+
 TEST_CASE("records out of bounds are named") {
   BatchBuilder builder;
   for (const int64_t timestamp : {kNow.wall_ms, kNow.wall_ms + 9000, kNow.wall_ms, int64_t{5}}) {
