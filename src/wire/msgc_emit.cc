@@ -465,10 +465,23 @@ void emit_struct(Text& text, const Struct& s, const std::string& name) {
   text.line("bool operator==(const " + name + "&) const = default;");
 }
 
+/// The structs of a message live in a namespace beside it (as members their default initializers would come
+/// too late for std::optional in the same class) and are named inside it.
 void emit_message(Text& text, const Message& m) {
+  const std::string inner = snake_case(m.name);
+  if (!m.structs.empty()) {
+    text.raw("namespace " + inner + " {\n");
+    for (const auto& s : m.structs) {
+      text.line("struct " + s->name + " {");
+      emit_struct(text, *s, s->name);
+      text.line("};");
+      text.line("");
+    }
+    text.raw("}  // namespace " + inner + "\n");
+  }
   text.line("struct " + m.name + " {");
   if (m.kind == MessageKind::request || m.kind == MessageKind::response) {
-    std::string api = m.name.substr(0, m.name.size() - (m.kind == MessageKind::request ? 7 : 8));
+    const std::string api = m.name.substr(0, m.name.size() - (m.kind == MessageKind::request ? 7 : 8));
     text.line("static constexpr ApiKey kApiKey = ApiKey::" + snake_case(api) + ";");
     if (m.kind == MessageKind::request) text.line("using Response = " + api + "Response;");
   } else if (m.key) {
@@ -478,13 +491,8 @@ void emit_message(Text& text, const Message& m) {
   text.line("static constexpr int16_t kMaxVersion = " + std::to_string(m.versions.last) + ";");
   text.line("static constexpr int16_t kFlexibleFrom = " +
             (m.flexible_from ? std::to_string(*m.flexible_from) : "kNeverFlexible") + ";");
+  for (const auto& s : m.structs) text.line("using " + s->name + " = " + inner + "::" + s->name + ";");
   text.line("");
-  for (const auto& s : m.structs) {
-    text.line("struct " + s->name + " {");
-    emit_struct(text, *s, s->name);
-    text.line("};");
-    text.line("");
-  }
   emit_struct(text, m.body, m.name);
   text.line("};");
   text.line("Status decode(Reader& r, int16_t version, " + m.name + "& x);");
