@@ -41,6 +41,8 @@ struct NewTopic {
   int16_t replication_factor = -1;      // -1: default.replication.factor
   std::vector<Assignment> assignments;  // if given, both numbers above are -1
   std::vector<NamedValue> configs;
+  /// An internal topic: while the cluster has one broker, that one is enough.
+  bool fit_single_broker = false;
 };
 
 struct CreateTopics {
@@ -182,6 +184,7 @@ struct AllocateProducerIdsReply {
 /// What a new cluster writes first.
 struct FoundCluster {
   Uuid cluster_id;
+  std::map<std::string, int16_t> features;  // levels it starts with
 };
 
 struct FoundClusterReply {
