@@ -355,6 +355,12 @@ class ConfigLoader {
     for (const ListenerAddress& a : *advertised) {
       Listener* listener = find_listener(config_.listeners, a.name);
       if (listener == nullptr) listener = find_listener(config_.controller_listeners, a.name);
+      if (listener == nullptr && config_.value(kKey).source < config_.value("listeners").source) {
+        // An image's file advertises its own listeners; who replaces those need not repeat this.
+        note(TraceLevel::warn, fmt::format("{}: {} names {}, which is no listener any more",
+                                           config_.value(kKey).origin, kKey, a.name));
+        continue;
+      }
       if (listener == nullptr) {
         fault_at(kKey, fmt::format("{}: no listener is called {}", kKey, a.name));
       } else if (a.address.host == "0.0.0.0" || a.address.host == "::") {

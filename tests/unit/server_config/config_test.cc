@@ -281,6 +281,15 @@ TEST_CASE("what is advertised") {
   CHECK(contains(fault("advertised.listeners=outside:9092"), "test.properties:1: advertised.listeners: "));
 }
 
+TEST_CASE("listeners of a stronger source replace what a weaker one advertises") {
+  const ServerConfig c = good(
+      "advertised.listeners=PLAINTEXT://localhost:9092\nlisteners=PLAINTEXT://:9092",
+      {{"KAFKA_LISTENERS", "SSL://127.0.0.1:1"}, {"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "SSL:PLAINTEXT"}});
+  REQUIRE(c.listeners.size() == 1);
+  CHECK(c.listeners[0].advertised == HostPort{"127.0.0.1", 1});
+  CHECK(notes_with(c, TraceLevel::warn, "names PLAINTEXT, which is no listener any more") == 1);
+}
+
 TEST_CASE("two client listeners, inside and outside") {
   const ServerConfig c = good(
       "listeners=INSIDE://127.0.0.1:29092,OUTSIDE://127.0.0.1:9092\n"

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds the release and the sanitizer trees and runs every suite.
+#
+# usage: scripts/test.sh [--quick] [--no-zoo]
+#   --quick    no sanitizer build, no client zoo, no kill tests, no benchmark: for the minutes between two edits
+#   --no-zoo   everything but the client zoo (which fetches client libraries from package registries)
+# CI=true      a suite that cannot run here fails instead of being skipped
+# JOBS=n       parallel jobs, default: the number of cores
+# Prints a line for each suite (count, seconds), the ten files slowest to compile, and at the end `N passed, N failed`.
+# Exit code 0 only if nothing failed. Logs: build/test-logs/<suite>.log
+set -uo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root" || exit 1
+
+quick='' zoo=1
+for argument in "$@"; do
+  case $argument in
+    --quick) quick=1 ;;
+    --no-zoo) zoo='' ;;
+    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "test.sh: unknown argument $argument" >&2; exit 2 ;;
+  esac
+done
+jobs=${JOBS:-$(nproc)}
+strict=""
+[ "${CI:-}" = true ] && strict=1
+logs=build/test-logs
+rm -rf "$logs"
+mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+summary=()
+
+record() {  # name passed failed seconds note
+  passed=$((passed + $2))
+  failed=$((failed + $3))
+  summary+=("$(printf '%-14s %5d passed %4d failed %5d s  %s' "$1" "$2" "$3" "$4" "$5")")
+  printf '%s\n' "${summary[-1]}"
+}
+
+# suite NAME COMMAND...: runs it, reads the last `N passed, N failed` (or ctest's) line of its output; a suite that
+# prints none counts as one test.
+suite() {
+  local name=$1 start=$SECONDS log=$logs/$1.log code good bad
+  shift
+  echo "== $name"
+  timeout -k 10 "${SUITE_SECONDS:-1200}" "$@" > "$log" 2>&1 < /dev/null
+  code=$?
+  read -r good bad < <(counts "$log")
+  if [ -z "${good:-}" ]; then
+    if [ $code -eq 0 ]; then good=1 bad=0; else good=0 bad=1; fi
+  fi
+  if [ $code -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+  if [ "$bad" -ne 0 ]; then
+    echo "-- $name failed (exit code $code), the end of $log:"
+    tail -n 60 "$log"
+  fi
+  record "$name" "$good" "$bad" $((SECONDS - start)) ''
+}
+
+counts() {  # log file -> "passed failed", nothing if it does not say
+  python3 - "$1" <<'PYTHON'
+import re, sys
+text = open(sys.argv[1], errors="replace").read()
+found = None
+for m in re.finditer(r"(\d+) passed, (\d+) failed", text):
+    found = m.group(1), m.group(2)
+for m in re.finditer(r"\d+% tests passed, (\d+) tests? failed out of (\d+)", text):
+    found = int(m.group(2)) - int(m.group(1)), m.group(1)
+if found:
+    print(*found)
+PYTHON
+}
+
+# skip NAME WHY: nothing to run. In CI that is a failure.
+skip() {
+  if [ -n "$strict" ]; then
+    record "$1" 0 1 0 "cannot run: $2"
+  else
+    skipped=$((skipped + 1))
+    summary+=("$(printf '%-14s skipped: %s' "$1" "$2")")
+    echo "${summary[-1]}"
+  fi
+}
+
+# build PRESET: configures once, builds all. The presets' trees are kept between runs.
+build() {
+  local start=$SECONDS log=$logs/build-$1.log
+  echo "== build $1"
+  if cmake --preset "$1" > "$log" 2>&1 && cmake --build "build/$1" -j "$jobs" >> "$log" 2>&1; then
+    record "build-$1" 1 0 $((SECONDS - start)) ''
+    return 0
+  fi
+  echo "-- build $1 failed, the errors of $log:"
+  grep -E -A 12 'error|FAILED|undefined reference' "$log" | head -n 80
+  record "build-$1" 0 1 $((SECONDS - start)) ''
+  return 1
+}
+
+packages=(build test)
+scripts/install_packages "${packages[@]}" || { echo "0 passed, 1 failed"; exit 1; }
+
+release='' asan=''
+build release && release=1
+suite lint scripts/lint
+if [ -n "$release" ]; then
+  suite ctest-release ctest --test-dir build/release --output-on-failure --timeout 600 -j "$jobs" -LE 'lint|e2e'
+fi
+if [ -z "$quick" ]; then
+  build asan && asan=1
+  if [ -n "$asan" ]; then
+    ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
+      suite ctest-asan ctest --test-dir build/asan --output-on-failure --timeout 600 -j "$jobs" -LE 'lint|e2e'
+  fi
+fi
+
+# run NAME FILE [ARGUMENT...]: a suite that needs the release binary, if it is there.
+run() {
+  local name=$1 file=$2
+  shift 2
+  if [ ! -x build/release/millrace ]; then
+    skip "$name" 'there is no build/release/millrace'
+  elif [ ! -e "$file" ]; then
+    skip "$name" "there is no $file"
+  elif [ -x "$file" ]; then
+    suite "$name" "$file" "$@"
+  else
+    suite "$name" python3 "$file" "$@"
+  fi
+}
+
+if [ -n "$release" ]; then
+  run recovery tests/e2e/recovery.py
+  if [ -z "$quick" ]; then
+    if [ -n "$zoo" ]; then run client-zoo scripts/client_zoo; fi
+    run kill9 tests/e2e/kill9.py
+    run bench-idle bench/idle
+  fi
+fi
+
+echo
+echo "== slowest files to compile (ms; unity files hold several; what ccache answered is fast)"
+python3 scripts/slowest_files build/release build/asan
+echo
+echo "== suites"
+printf '%s\n' "${summary[@]}"
+echo
+if [ "$skipped" -gt 0 ]; then echo "suites skipped: $skipped"; fi
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

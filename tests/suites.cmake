@@ -1,0 +1,16 @@
+# Checks of the source tree, label `lint`; scripts/lint runs the same and those that need no build.
+find_package(Python3 COMPONENTS Interpreter REQUIRED)
+function(millrace_lint name)
+  add_test(NAME lint.${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(lint.${name} PROPERTIES LABELS lint TIMEOUT 300)
+endfunction()
+millrace_lint(layers ${Python3_EXECUTABLE} scripts/check_layers)
+millrace_lint(planted_violations ${Python3_EXECUTABLE} tests/lint/planted_violations.py)
+millrace_lint(docs ${Python3_EXECUTABLE} scripts/check_docs)
+millrace_lint(unit_file ${Python3_EXECUTABLE} tests/lint/unit_file.py)
+millrace_lint(container ${Python3_EXECUTABLE} tests/lint/container.py)
+if(TARGET millrace_options_dump)
+  millrace_lint(config_files ${Python3_EXECUTABLE} tests/lint/config_files.py --dump $<TARGET_FILE:millrace_options_dump>)
+  millrace_lint(generated_docs ${Python3_EXECUTABLE} scripts/generate_docs --check --dump
+    $<TARGET_FILE:millrace_options_dump>)
+endif()
