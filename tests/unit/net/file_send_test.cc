@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include <atomic>
 #include <filesystem>
 #include <thread>
 
@@ -113,19 +114,21 @@ TEST_CASE("fifty megabytes of slices and regions arrive as they were", "[files]"
   const size_t size = payload.size();
   REQUIRE(size == expected.size());
 
+  std::atomic<size_t> unsent{0};
   TcpOptions options;
   if (congested) options.socket.send_buffer_bytes = 20'000;
   Rig rig(
       [&](FrameConnection& c, MutableByteView) {
         c.stream->send(std::move(payload));
         c.stream->send(Payload(pattern(5)));
-        CHECK(c.stream->unsent_bytes() == size + 5);
+        unsent = c.stream->unsent_bytes();
       },
       &disk, options);
   RawClient client(rig.port(), congested ? 20'000 : 0);
   REQUIRE(client.write(frame(pattern(1))));
   CHECK(client.read(size) == expected);
   CHECK(client.read(5) == pattern(5));
+  CHECK(unsent == size + 5);
 }
 
 TEST_CASE("regions are read by the loop if there is no disk", "[files]") {
@@ -193,7 +196,15 @@ TEST_CASE("closing while a region is read from the disk", "[files]") {
           c.stream->send(std::move(p));
         },
         &disk);
-    disk.run(rig.loop, [gate] { gate.wait(); }, [] {});  // the disk is busy
+    std::promise<void> busy;
+    disk.run(
+        rig.loop,
+        [gate, &busy] {
+          busy.set_value();
+          gate.wait();
+        },
+        [] {});
+    busy.get_future().get();
     RawClient client(rig.port());
     REQUIRE(client.write(frame(as_bytes("a"))));
     while (disk.queued() == 0) on_loop(rig.loop, [] {});
