@@ -30,6 +30,7 @@ class LogOpener {
   Status clean_up_names();
   Status finish_swap(Offset offset);
   Status load_segments();
+  Status check_may_be_empty() const;
   Status begin_empty();
   Status load_epochs();
   Status scan_segments();
@@ -60,6 +61,7 @@ Status LogOpener::run() {
   if (!log_.disk_.exists(log_.directory_)) {
     if (!params_.create)
       return Error(ErrorCode::not_found, fmt::format("{} does not exist", log_.directory_));
+    TRY(check_may_be_empty());
     TRY(log_.disk_.make_directories(log_.directory_));
     log_.parent_dirty_ = true;
     ++log_.names_version_;
@@ -160,12 +162,17 @@ Status LogOpener::finish_swap(Offset offset) {
   return {};
 }
 
-Status LogOpener::begin_empty() {
-  // Missing files are damage, not an empty log.
+// Missing files are damage, not an empty log.
+Status LogOpener::check_may_be_empty() const {
   if (known_durable() > params_.log_start_offset) {
     return Error(ErrorCode::corrupt, fmt::format("{}: no segments, but the log reached offset {}",
                                                  log_.directory_, known_durable().v));
   }
+  return {};
+}
+
+Status LogOpener::begin_empty() {
+  TRY(check_may_be_empty());
   TRY_ASSIGN(std::unique_ptr<Segment> fresh,
              Segment::create(log_.disk_, log_.directory_, params_.log_start_offset));
   log_.segments_.push_back(std::move(fresh));

@@ -180,7 +180,9 @@ Result<std::optional<TimestampOffset>> Log::find_record(Segment& segment, int64_
   TRY(segment.load_indexes(scratch_, config_.index_interval_bytes, nullptr));
   Offset start = std::max(from, segment.base_offset());
   // The entry names the first batch that reached its timestamp: nothing before it is later.
-  if (const auto entry = segment.time_index().floor(timestamp)) {
+  TRY_ASSIGN(const std::optional<TimeIndex::Entry> entry,
+             segment.time_floor(timestamp, scratch_, config_.index_interval_bytes));
+  if (entry) {
     start = std::max(start, segment.base_offset() + int64_t{entry->relative_offset});
   }
   bool would_block = false;

@@ -149,11 +149,32 @@ Status Segment::load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint3
       time_entries_written_ = time_index_.size();
       index_files_stale_ = false;
       indexes_loaded_ = true;
-      return {};
+      // The last entry speaks for the whole segment: a wrong one would hide it from lookups by time.
+      if (time_index_.empty() || names_a_batch(*time_index_.last(), scratch)) return {};
     }
   }
   if (rebuilt != nullptr) ++*rebuilt;
   return rebuild_indexes(scratch, index_interval_bytes);
+}
+
+bool Segment::names_a_batch(const TimeIndex::Entry& entry, Bytes& scratch) const {
+  const std::optional<OffsetIndex::Entry> near = offset_index_.floor_offset(entry.relative_offset);
+  BatchScanner scanner(*file_, near ? static_cast<uint64_t>(near->position) : 0, size_bytes_, scratch);
+  while (true) {
+    const Result<bool> more = scanner.next();
+    if (!more || !*more) return false;
+    const int64_t last = scanner.header().last_offset() - base_offset_;
+    if (last < entry.relative_offset) continue;
+    return last == entry.relative_offset && scanner.header().max_timestamp == entry.timestamp;
+  }
+}
+
+Result<std::optional<TimeIndex::Entry>> Segment::time_floor(int64_t timestamp, Bytes& scratch,
+                                                            int32_t index_interval_bytes) {
+  const std::optional<TimeIndex::Entry> entry = time_index_.floor(timestamp);
+  if (!entry || names_a_batch(*entry, scratch)) return entry;
+  TRY(rebuild_indexes(scratch, index_interval_bytes));
+  return time_index_.floor(timestamp);
 }
 
 Status Segment::rebuild_indexes(Bytes& scratch, int32_t index_interval_bytes) {
@@ -359,7 +380,8 @@ Result<Segment::ScanResult> Segment::scan(const ScanParams& params, Bytes& scrat
   txn_loaded_ = false;
   size_bytes_ = start;
   next_offset_ = base_offset_;
-  ScanResult result{.last_epoch = epoch_before};
+  ScanResult result;
+  result.last_epoch = epoch_before;
   BatchScanner scanner(*file_, start, file_bytes, scratch, kScanWindow);
   const auto damaged = [&](std::string what) {
     result.damaged = true;

@@ -89,6 +89,10 @@ class Segment {
 
   const OffsetIndex& offset_index() const { return offset_index_; }
   const TimeIndex& time_index() const { return time_index_; }
+  /// The last time entry with a timestamp <= `timestamp`, after a look at the batch that it names: an index
+  /// that does not fit is rebuilt. The indexes must be loaded.
+  Result<std::optional<TimeIndex::Entry>> time_floor(int64_t timestamp, Bytes& scratch,
+                                                     int32_t index_interval_bytes);
 
   /// Aborted transactions; loads the file when first asked. Errors: corrupt, io_error.
   Result<TxnIndex*> txn_index();
@@ -133,6 +137,7 @@ class Segment {
  private:
   void index_batch(const BatchHeader& batch, uint64_t position, int32_t index_interval_bytes);
   void clear_indexes();
+  bool names_a_batch(const TimeIndex::Entry& entry, Bytes& scratch) const;
   Status write_index(FileKind kind, const Bytes& bytes, size_t first, size_t entry_size, bool truncate,
                      std::vector<std::shared_ptr<io::File>>& files);
 
