@@ -111,9 +111,9 @@ void GroupShard::complete_join(ClassicGroup& group, Now now, Output& out) {
     Member& member = *group.find(id);
     // A static member that is away keeps its place for its session timeout and owes no SyncGroup.
     member.must_sync = member.join.has_value();
+    member.is_new = false;
     if (member.join) {
       answer_join(group, member, joined(group, member), out);
-      member.is_new = false;
       member.touch(now);
     }
     arm(group, member.deadline_ms());

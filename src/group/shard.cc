@@ -86,6 +86,12 @@ void GroupShard::on_loaded(Now now) {
     group.state = GroupState::stable;
     group.refresh_subscribed_topics();
     rearm(group);
+    if (group.size() > static_cast<size_t>(limits_.group_size_max)) {
+      // The limit has become smaller: the next generation keeps the first that join.
+      Output none;
+      prepare_rebalance(group, now, none);
+      ASSERT(none.replies.empty() && none.records.empty());
+    }
   }
   next_sweep_ms_ = now.mono_ms + limits_.offsets_retention_check_interval_ms;
 }
@@ -242,7 +248,7 @@ void GroupShard::drop(Token token) {
     constexpr int16_t kFirstVersionThatKnowsItsId = 4;
     if (member->is_new && !member->group_instance_id && join->api_version < kFirstVersionThatKnowsItsId) {
       // It was never told its id, so nobody can come back as this member.
-      member->session_deadline_ms = INT64_MIN;
+      member->session_deadline_ms = 0;  // long past
     }
   } else {
     ASSERT(member->sync && member->sync->token == token);

@@ -35,6 +35,7 @@ class ShardHost {
   }
 
   GroupShard& shard() { return *shard_; }
+  const GroupShard& shard() const { return *shard_; }
 
   template <class Request>
   Token send(const Request& request, ClientContext client) {
@@ -55,7 +56,9 @@ class ShardHost {
   /// Lets the time pass, ticking at every deadline on the way.
   void advance(int64_t ms) {
     const int64_t target = now.mono_ms + ms;
+    int ticks = 0;
     while (shard_->next_deadline_mono_ms() <= target) {
+      REQUIRE(++ticks < 10'000);  // every tick gets on
       const int64_t step = std::max<int64_t>(0, shard_->next_deadline_mono_ms() - now.mono_ms);
       pass(step);
       tick();
