@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <iterator>
 
 #include "base/assert.h"
 
@@ -105,13 +104,12 @@ void MetricsRegistry::computed_counter(std::string name, std::string help,
 
 std::string MetricsRegistry::expose() const {
   std::string out;
-  const auto into = std::back_inserter(out);
   for (const auto& [name, f] : families_) {
-    fmt::format_to(into, "# HELP {} {}\n# TYPE {} {}\n", name, f.help, name, f.type);
+    out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, f.help, name, f.type);
     for (const auto& [labels, cells] : f.counters) {
       uint64_t sum = 0;
       for (const Counter* c : cells) sum += c->value();
-      fmt::format_to(into, "{}{} {}\n", name, label_text(labels), sum);
+      out += fmt::format("{}{} {}\n", name, label_text(labels), sum);
     }
     for (const auto& [labels, cells] : f.histograms) {
       std::array<uint64_t, Histogram::kBuckets + 1> sums{};
@@ -123,19 +121,19 @@ std::string MetricsRegistry::expose() const {
       uint64_t cumulative = 0;
       for (size_t i = 0; i < Histogram::kBuckets; ++i) {
         cumulative += sums[i];
-        fmt::format_to(into, "{}_bucket{} {}\n", name,
-                       label_text(labels, fmt::format("le=\"{}\"", bucket_seconds(i))), cumulative);
+        out += fmt::format("{}_bucket{} {}\n", name,
+                           label_text(labels, fmt::format("le=\"{}\"", bucket_seconds(i))), cumulative);
       }
       cumulative += sums[Histogram::kBuckets];
-      fmt::format_to(into, "{}_bucket{} {}\n", name, label_text(labels, "le=\"+Inf\""), cumulative);
-      fmt::format_to(into, "{}_sum{} {}\n", name, label_text(labels), static_cast<double>(sum_ns) * 1e-9);
-      fmt::format_to(into, "{}_count{} {}\n", name, label_text(labels), cumulative);
+      out += fmt::format("{}_bucket{} {}\n", name, label_text(labels, "le=\"+Inf\""), cumulative);
+      out += fmt::format("{}_sum{} {}\n", name, label_text(labels), static_cast<double>(sum_ns) * 1e-9);
+      out += fmt::format("{}_count{} {}\n", name, label_text(labels), cumulative);
     }
     Samples samples;
     for (const auto& read : f.readers) read(samples);
     std::sort(samples.begin(), samples.end());
     for (const auto& [labels, value] : samples)
-      fmt::format_to(into, "{}{} {}\n", name, label_text(labels), value);
+      out += fmt::format("{}{} {}\n", name, label_text(labels), value);
   }
   return out;
 }

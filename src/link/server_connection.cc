@@ -4,7 +4,7 @@
 
 #include "base/endian.h"
 #include "link/connection_set.h"
-#include "wire/api_table.h"
+#include "wire/reader.h"
 
 namespace millrace::link {
 namespace {
@@ -94,22 +94,17 @@ size_t ServerConnection::on_bytes(MutableByteView bytes) {
 
 bool ServerConnection::accept_frame(MutableByteView frame) {
   const MutableByteView content = frame.subspan(kSizePrefix);
-  const auto key = load_be<int16_t>(content.data());
-  const auto version = load_be<int16_t>(content.data() + 2);
-  const wire::ApiInfo* api = wire::find_api(key);
-  if (api == nullptr) {
-    refuse("unknown api key " + std::to_string(key), frame);
+  wire::Reader reader(content);
+  Result<wire::RequestHeader> header = wire::decode_request_header(reader);
+  if (!header.ok()) {
+    refuse("a request of api key " + std::to_string(load_be<int16_t>(content.data())) + ": " + header.error().message,
+           frame);
     return false;
   }
-  wire::Reader reader(content);
   Request request;
   request.frame_bytes = frame.size();
-  const Status parsed = wire::decode_request_header(reader, *api, version, request.header);
-  if (!parsed.ok()) {
-    refuse("a malformed header of " + std::string(api->name) + " v" + std::to_string(version), frame);
-    return false;
-  }
-  request.body = reader.rest();
+  request.header = std::move(*header);
+  request.body = content.subspan(reader.position());
   slots_.emplace_back();
   request.responder = Responder(weak_from_this(), first_slot_ + slots_.size() - 1);
   set_.service().on_request(context_, std::move(request));

@@ -37,6 +37,8 @@ class Responder {
   ~Responder() { release(); }
 
   bool armed() const { return armed_; }
+  /// Whether the connection is still there.
+  bool connected() const { return !connection_.expired(); }
   /// `framed` is the whole response: size, header and body. With `mute_ms` the connection is not read for
   /// that long after the reply left (KIP-219).
   void reply(Payload framed, int64_t mute_ms = 0);

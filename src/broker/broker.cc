@@ -1,0 +1,540 @@
+#include "broker/broker.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "broker/group_shards.h"
+#include "broker/handlers/handlers.h"
+#include "broker/topic_settings.h"
+
+namespace millrace::broker {
+namespace {
+
+constexpr int64_t kCheckpointMs = 60'000;
+constexpr int64_t kHousekeepingStepMs = 1'000;
+
+}  // namespace
+
+// One step of the metadata on its way to the loops: what is to be opened, led anew or removed, and the view that
+// results.
+struct Broker::Change {
+  std::shared_ptr<const meta::Image> image;
+  meta::Delta delta;
+  std::function<void()> published;
+
+  std::vector<PartitionHost::OpenPlan> to_open;
+  std::vector<Result<PartitionRef>> opened;  // as to_open
+  std::vector<PartitionRef> to_remove;
+  std::vector<std::string> tombstones;  // as to_remove
+  std::vector<std::pair<PartitionRef, partition::Partition::Leadership>> to_lead;
+  std::map<Uuid, std::vector<PartitionRef>> topics;  // new contents
+  std::vector<Uuid> gone;
+  std::atomic<size_t> next_job{0};
+  size_t workers = 0;
+};
+
+Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
+    : env_(std::move(environment)),
+      config_(std::move(config)),
+      trace_(env_.trace.named("broker")),
+      host_(*env_.disk, *env_.clock, *env_.random, env_.trace.named("storage"),
+            [this](const std::string& path, const Error& error) { on_storage_failure(path, error); }),
+      ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}) {
+  ASSERT(!env_.loops.empty() && env_.control_loop != nullptr && config_.settings != nullptr);
+  auto first = std::make_shared<View>();
+  first->image = std::make_shared<meta::Image>();
+  view_ = first;
+  for (size_t i = 0; i < env_.loops.size(); ++i) {
+    shards_.push_back(std::unique_ptr<Shard>(new Shard{*this, i, env_.loops[i], view_, {}, {}, env_.trace.named("broker")}));
+  }
+  register_metrics();
+}
+
+Broker::~Broker() = default;
+
+// --- start ---
+
+void Broker::start(std::function<void(Status)> ready) {
+  env_.control_loop->post([this, ready = std::move(ready)]() mutable {
+    auto status = std::make_shared<Status>();
+    env_.disk->run(
+        *env_.control_loop,
+        [this, status] {
+          *status = host_.open_directories({config_.log_dirs, config_.cluster_id, config_.node_id});
+          if (status->ok()) *status = ledger_.open(host_.metadata_path());
+        },
+        [this, status, ready = std::move(ready)]() mutable { on_directories_open(std::move(ready), *status); });
+  });
+}
+
+void Broker::on_directories_open(std::function<void(Status)> ready, const Status& status) {
+  if (!status.ok()) {
+    ready(status);
+    return;
+  }
+  ledger_.start(
+      config_.node_id, config_.settings,
+      [this](std::shared_ptr<const meta::Image> image, meta::Delta delta, std::function<void()> published) {
+        on_committed(std::move(image), std::move(delta), std::move(published));
+      },
+      [this, ready = std::move(ready)](Status elected) mutable {
+        if (!elected.ok()) {
+          ready(elected);
+          return;
+        }
+        found_cluster(std::move(ready));
+      });
+}
+
+void Broker::found_cluster(std::function<void(Status)> ready) {
+  const Result<Uuid> id = Uuid::parse(host_.cluster_id());
+  if (!id.ok()) {
+    ready(Error(ErrorCode::invalid_config, "cluster.id " + host_.cluster_id() + " is not a 22-character uuid"));
+    return;
+  }
+  ledger_.submit(control::FoundCluster{*id, {}}, [this, ready = std::move(ready)](Result<control::FoundClusterReply> r) mutable {
+    if (!r.ok()) {
+      ready(r.error());
+    } else if (!r->outcome.ok()) {
+      ready(Error(r->outcome.error, r->outcome.message));
+    } else {
+      register_self(std::move(ready));
+    }
+  });
+}
+
+void Broker::register_self(std::function<void(Status)> ready) {
+  control::RegisterBroker request;
+  request.id = config_.node_id;
+  request.cluster_id = *Uuid::parse(host_.cluster_id());
+  request.incarnation = env_.random->uuid();
+  request.endpoints = config_.advertised;
+  request.rack = config_.rack;
+  for (const PartitionHost::DirectoryInfo& d : host_.directories()) request.log_dirs.push_back(d.id);
+  ledger_.submit(std::move(request), [this, ready = std::move(ready)](Result<control::RegisterBrokerReply> r) mutable {
+    if (!r.ok() || !r->outcome.ok()) {
+      ready(r.ok() ? Error(r->outcome.error, r->outcome.message) : r.error());
+      return;
+    }
+    broker_epoch_ = r->epoch;
+    host_.report_strays();
+    arm_housekeeping();
+    ready({});
+  });
+}
+
+// --- metadata ---
+
+void Broker::on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta, std::function<void()> published) {
+  auto change = std::make_shared<Change>();
+  change->image = std::move(image);
+  change->delta = std::move(delta);
+  change->published = std::move(published);
+  changes_.push_back(std::move(change));
+  if (!changing_) next_change();
+}
+
+void Broker::next_change() {
+  if (changes_.empty()) {
+    changing_ = false;
+    return;
+  }
+  changing_ = true;
+  std::shared_ptr<Change> change = std::move(changes_.front());
+  changes_.pop_front();
+  // A changed configuration of a broker may be the default of any topic.
+  bool every_topic = false;
+  for (const meta::ConfigResource& r : change->delta.configs) {
+    if (r.type == meta::ResourceType::broker) every_topic = true;
+    if (r.type != meta::ResourceType::topic) continue;
+    if (const meta::Topic* t = change->image->topic(r.name)) change->delta.topics.insert(t->id);
+  }
+  if (every_topic) {
+    change->image->topics().for_each([&](const std::string&, const meta::TopicRef& t) { change->delta.topics.insert(t->id); });
+  }
+  // Nothing is served before this broker has registered: its leader epochs come with the registration.
+  if (change->image->broker(config_.node_id) != nullptr) {
+    for (const Uuid& id : change->delta.topics) plan_topic(*change, id);
+  }
+  run_change(std::move(change));
+}
+
+void Broker::plan_topic(Change& change, const Uuid& id) {
+  const meta::Topic* topic = change.image->topic(id);
+  const HostedTopic* hosted = view_->hosted_topic(id);
+  if (topic == nullptr) {
+    if (hosted == nullptr) return;
+    for (const PartitionRef& p : hosted->partitions) {
+      if (!p) continue;
+      p->stop(ErrorCode::unknown_topic_or_partition);
+      change.to_remove.push_back(p);
+      change.tombstones.push_back(host_.tombstone(*p));
+      host_.forget(*p);
+    }
+    change.gone.push_back(id);
+    return;
+  }
+  const std::shared_ptr<const partition::PartitionConfig> config = partition_config(*change.image, topic->name);
+  std::vector<PartitionRef> row = hosted == nullptr ? std::vector<PartitionRef>() : hosted->partitions;
+  row.resize(topic->partitions.size());
+  for (size_t i = 0; i < row.size(); ++i) {
+    const meta::Partition& state = topic->partitions[i];
+    if (state.leader != config_.node_id) continue;
+    const partition::Partition::Leadership leadership{state.leader_epoch, state.isr, state.replicas.size()};
+    if (row[i]) {
+      row[i]->configure(config, state.replicas.size());
+      if (row[i]->leader_epoch() != state.leader_epoch) change.to_lead.emplace_back(row[i], leadership);
+      continue;
+    }
+    Result<PartitionHost::OpenPlan> plan =
+        host_.plan({{topic->name, PartitionId(static_cast<int32_t>(i))}, id, config, leadership});
+    if (!plan.ok()) {
+      trace_.error("{}-{}: {}", topic->name, i, plan.error().message);
+      continue;
+    }
+    change.to_open.push_back(std::move(*plan));
+  }
+  change.topics[id] = std::move(row);
+}
+
+void Broker::run_change(std::shared_ptr<Change> change) {
+  const size_t jobs = change->to_open.size() + change->to_remove.size() + change->to_lead.size();
+  if (jobs == 0) {
+    finish_change(change);
+    return;
+  }
+  for (size_t i = 0; i < change->to_open.size(); ++i) change->opened.emplace_back(ErrorCode::unknown_server_error);
+  change->workers = std::min(jobs, std::max<size_t>(config_.recovery_threads * config_.log_dirs.size(), 1));
+  const size_t workers = change->workers;
+  for (size_t w = 0; w < workers; ++w) {
+    env_.disk->run(
+        *env_.control_loop,
+        [this, change, jobs] {
+          for (size_t job = change->next_job++; job < jobs; job = change->next_job++) {
+            if (job < change->to_open.size()) {
+              change->opened[job] = host_.open(change->to_open[job]);
+              continue;
+            }
+            size_t i = job - change->to_open.size();
+            if (i < change->to_remove.size()) {
+              const Status removed = change->to_remove[i]->remove(change->tombstones[i]);
+              if (!removed.ok()) trace_.error("{}", removed.error().message);
+              continue;
+            }
+            i -= change->to_remove.size();
+            const Status led = change->to_lead[i].first->lead(change->to_lead[i].second);
+            if (!led.ok()) trace_.error("{}: {}", change->to_lead[i].first->name().text(), led.error().message);
+          }
+        },
+        [this, change] {
+          if (--change->workers == 0) finish_change(change);
+        });
+  }
+}
+
+void Broker::finish_change(const std::shared_ptr<Change>& change) {
+  for (size_t i = 0; i < change->to_open.size(); ++i) {
+    const PartitionHost::Spec& spec = change->to_open[i].spec;
+    if (!change->opened[i].ok()) {
+      trace_.error("{}: {}; the partition is offline", spec.name.text(), change->opened[i].error().message);
+      continue;
+    }
+    change->topics[spec.topic_id][static_cast<size_t>(spec.name.partition.v)] = std::move(*change->opened[i]);
+  }
+  auto next = std::make_shared<View>(*view_);
+  next->image = change->image;
+  for (auto& [id, row] : change->topics) {
+    auto hosted = std::make_shared<HostedTopic>();
+    hosted->id = id;
+    hosted->partitions = std::move(row);
+    next->hosted.insert_or_assign(id, std::move(hosted));
+  }
+  for (const Uuid& id : change->gone) next->hosted.erase(id);
+  update_groups(*next);
+  publish(std::move(next));
+  if (change->published) change->published();
+  // The trees of deleted topics go when nobody waits for it.
+  std::vector<std::string> trees = std::move(change->tombstones);
+  for (std::string& leftover : host_.take_leftovers()) trees.push_back(std::move(leftover));
+  if (!trees.empty()) {
+    env_.disk->run(
+        *env_.control_loop,
+        [this, trees] {
+          for (const std::string& t : trees) {
+            if (const Status s = env_.disk->remove_tree(t); !s.ok()) trace_.warn("{}: {}", t, s.error().message);
+          }
+        },
+        [] {});
+  }
+  next_change();
+}
+
+void Broker::publish(std::shared_ptr<const View> view) {
+  view_ = view;
+  for (const std::unique_ptr<Shard>& shard : shards_) {
+    shard->loop->post([s = shard.get(), view] { s->view = view; });
+  }
+}
+
+// A coordinator per partition of __consumer_offsets that is led here, on the loop its number names.
+void Broker::update_groups(View& view) {
+  const meta::Topic* topic = view.image->topic(kOffsetsTopic);
+  const HostedTopic* hosted = topic == nullptr ? nullptr : view.hosted_topic(topic->id);
+  const std::shared_ptr<const GroupShards> old = view.groups;
+  if (hosted == nullptr) {
+    view.groups = nullptr;
+  } else {
+    auto next = std::make_shared<GroupShards>();
+    next->by_partition.resize(hosted->partitions.size());
+    for (size_t i = 0; i < hosted->partitions.size(); ++i) {
+      const PartitionRef& p = hosted->partitions[i];
+      if (!p) continue;
+      if (old && i < old->by_partition.size() && old->by_partition[i] && &old->by_partition[i]->partition() == p.get()) {
+        next->by_partition[i] = old->by_partition[i];
+        continue;
+      }
+      const meta::ConfigView settings(*view.image, config_.node_id, *config_.settings);
+      const group::GroupLimits limits = group_limits(settings);
+      GroupRunner::Environment environment{env_.loops[i % env_.loops.size()], env_.disk, env_.clock,
+                                           env_.trace.named("group")};
+      auto runner = std::make_shared<GroupRunner>(std::move(environment), p, [limits, trace = env_.trace.named("group")] {
+        return std::make_unique<group::GroupShard>(limits, trace);
+      });
+      runner->loop().post([runner] { runner->start(); });
+      next->by_partition[i] = std::move(runner);
+    }
+    view.groups = std::move(next);
+  }
+  if (!old) return;
+  for (size_t i = 0; i < old->by_partition.size(); ++i) {
+    const std::shared_ptr<GroupRunner>& runner = old->by_partition[i];
+    if (!runner || (view.groups && i < view.groups->by_partition.size() && view.groups->by_partition[i] == runner)) continue;
+    runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
+  }
+}
+
+std::shared_ptr<const partition::PartitionConfig> Broker::partition_config(const meta::Image& image,
+                                                                           std::string_view topic) const {
+  const meta::ConfigView settings(image, config_.node_id, *config_.settings);
+  return std::make_shared<const partition::PartitionConfig>(partition_config_of(meta::topic_config(settings, topic)));
+}
+
+// --- what handlers ask ---
+
+std::optional<std::string> Broker::setting(const meta::Image& image, std::string_view key) const {
+  return meta::ConfigView(image, config_.node_id, *config_.settings).broker_value(key);
+}
+
+bool Broker::setting_bool(const meta::Image& image, std::string_view key) const {
+  const std::optional<std::string> text = setting(image, key);
+  ASSERT(text.has_value());
+  const Result<bool> value = meta::parse_config_bool(*text);
+  ASSERT(value.ok());
+  return *value;
+}
+
+int64_t Broker::setting_int(const meta::Image& image, std::string_view key) const {
+  const std::optional<std::string> text = setting(image, key);
+  ASSERT(text.has_value());
+  const Result<int64_t> value = meta::parse_config_int(*text);
+  ASSERT(value.ok());
+  return *value;
+}
+
+std::optional<io::Endpoint> Broker::advertised_endpoint(const std::string& listener, BrokerId broker) const {
+  if (broker != config_.node_id) return std::nullopt;
+  for (const meta::Endpoint& e : config_.advertised) {
+    if (e.name == listener) return io::Endpoint{e.host, e.port};
+  }
+  return std::nullopt;
+}
+
+void Broker::ensure_offsets_topic() {
+  create_automatically(std::string(kOffsetsTopic));
+}
+
+void Broker::create_automatically(const std::string& topic) {
+  env_.control_loop->post([this, topic] {
+    if (stopping_ || view_->image->topic(topic) != nullptr || being_created_.contains(topic)) return;
+    being_created_[topic] = true;
+    ledger_.submit(control::CreateTopics{{automatic_topic(*this, *view_->image, topic)}, false},
+                   [this, topic](Result<control::CreateTopicsReply> r) {
+                     being_created_.erase(topic);
+                     if (r.ok() && r->topics.size() == 1 && r->topics.front().outcome.ok()) return;
+                     trace_.warn("{} could not be created: {}", topic,
+                                 r.ok() ? r->topics.front().outcome.message : r.error().message);
+                   });
+  });
+}
+
+void Broker::next_producer_id(io::Loop& home, std::function<void(Result<ProducerId>)> done) {
+  env_.control_loop->post([this, &home, done = std::move(done)]() mutable {
+    auto deliver = [&home, done = std::move(done)](Result<ProducerId> id) {
+      home.post([done, id = std::move(id)]() mutable { done(std::move(id)); });
+    };
+    if (next_id_ < ids_end_) {
+      const ProducerId id = next_id_;
+      ++next_id_;
+      deliver(id);
+      return;
+    }
+    id_waiters_.push_back(std::move(deliver));
+    if (id_waiters_.size() > 1) return;  // a block is on its way
+    ledger_.submit(control::AllocateProducerIds{config_.node_id, broker_epoch_},
+                   [this](Result<control::AllocateProducerIdsReply> r) {
+                     std::vector<std::function<void(Result<ProducerId>)>> waiters = std::exchange(id_waiters_, {});
+                     if (r.ok() && r->outcome.ok()) {
+                       next_id_ = r->first;
+                       ids_end_ = r->first + r->count;
+                     }
+                     for (auto& w : waiters) {
+                       if (!r.ok() || !r->outcome.ok()) {
+                         w(Error(ErrorCode::coordinator_not_available, "no producer ids can be had now"));
+                       } else if (next_id_ < ids_end_) {
+                         w(next_id_);
+                         ++next_id_;
+                       } else {
+                         w(Error(ErrorCode::coordinator_load_in_progress, "ask again"));
+                       }
+                     }
+                   });
+  });
+}
+
+// --- housekeeping ---
+
+std::vector<PartitionRef> Broker::hosted_partitions() const {
+  std::vector<PartitionRef> all;
+  view_->hosted.for_each([&](const Uuid&, const std::shared_ptr<const HostedTopic>& t) {
+    for (const PartitionRef& p : t->partitions) {
+      if (p) all.push_back(p);
+    }
+  });
+  return all;
+}
+
+void Broker::arm_housekeeping() {
+  struct Due {
+    int64_t retention_ms;
+    int64_t checkpoint_ms;
+  };
+  const int64_t now = env_.clock->now().mono_ms;
+  auto due = std::make_shared<Due>(
+      Due{now + setting_int(*view_->image, "log.retention.check.interval.ms"), now + kCheckpointMs});
+  auto step = std::make_shared<std::function<void()>>();
+  *step = [this, due, weak = std::weak_ptr<std::function<void()>>(step)] {
+    if (stopping_) return;
+    const int64_t at = env_.clock->now().mono_ms;
+    if (at >= due->retention_ms) {
+      due->retention_ms = at + setting_int(*view_->image, "log.retention.check.interval.ms");
+      run_retention();
+    }
+    if (at >= due->checkpoint_ms || checkpoint_wanted_) {
+      due->checkpoint_ms = at + kCheckpointMs;
+      checkpoint_wanted_ = false;
+      run_checkpoint([] {});
+    }
+    if (auto self = weak.lock()) env_.control_loop->call_after(kHousekeepingStepMs, [self] { (*self)(); });
+  };
+  env_.control_loop->call_after(kHousekeepingStepMs, [step] { (*step)(); });
+}
+
+void Broker::run_retention() {
+  auto all = std::make_shared<std::vector<PartitionRef>>(hosted_partitions());
+  env_.disk->run(
+      *env_.control_loop,
+      [this, all] {
+        for (const PartitionRef& p : *all) p->keep_house(env_.clock->now());
+      },
+      [this] { request_checkpoint(); });
+}
+
+void Broker::request_checkpoint() {
+  env_.control_loop->post([this] { checkpoint_wanted_ = true; });
+}
+
+void Broker::run_checkpoint(std::function<void()> done) {
+  if (checkpointing_) {
+    done();
+    return;
+  }
+  checkpointing_ = true;
+  auto all = std::make_shared<std::vector<PartitionRef>>(hosted_partitions());
+  for (const PartitionRef& p : *all) p->checkpoint(*env_.control_loop);
+  env_.disk->run(
+      *env_.control_loop,
+      [this, all] {
+        if (const Status s = host_.write_checkpoints(*all); !s.ok()) trace_.error("checkpoints: {}", s.error().message);
+      },
+      [this, done = std::move(done)] {
+        checkpointing_ = false;
+        done();
+      });
+}
+
+void Broker::on_storage_failure(const std::string& path, const Error& error) {
+  env_.control_loop->post([this, path, error] {
+    if (!host_.fence(path, error)) return;
+    // A failed directory is never written again: every partition in it stops.
+    for (const PartitionRef& p : hosted_partitions()) {
+      if (p->directory() == path) p->stop(ErrorCode::kafka_storage_error);
+    }
+  });
+}
+
+// --- stop ---
+
+void Broker::stop(std::function<void(Status)> done) {
+  env_.control_loop->post([this, done = std::move(done)]() mutable {
+    if (stopping_) return;
+    stopping_ = true;
+    if (view_->groups) {
+      for (const auto& runner : view_->groups->by_partition) {
+        if (runner) runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
+      }
+    }
+    auto all = std::make_shared<std::vector<PartitionRef>>(hosted_partitions());
+    for (const PartitionRef& p : *all) p->stop(ErrorCode::not_leader_or_follower);
+    auto status = std::make_shared<Status>();
+    env_.disk->run(
+        *env_.control_loop,
+        [this, all, status] {
+          for (const PartitionRef& p : *all) {
+            if (const Status s = p->close(); !s.ok()) {
+              trace_.error("{}: {}", p->name().text(), s.error().message);
+              *status = s;
+            }
+          }
+          if (const Status s = host_.write_checkpoints(*all); !s.ok()) *status = s;
+          if (const Status s = ledger_.close(); !s.ok()) *status = s;
+          if (status->ok() && broker_epoch_.v >= 0) *status = host_.write_clean_markers(broker_epoch_);
+        },
+        [status, done = std::move(done)] { done(*status); });
+  });
+}
+
+// --- metrics ---
+
+void Broker::register_metrics() {
+  MetricsRegistry& m = *env_.metrics;
+  for (const std::unique_ptr<Shard>& shard : shards_) {
+    ShardMetrics& s = shard->metrics;
+    s.bytes_in = &m.counter("millrace_produced_bytes_total", "Record batch bytes accepted from producers.");
+    s.bytes_out = &m.counter("millrace_fetched_bytes_total", "Record batch bytes sent to consumers.");
+    s.records_in = &m.counter("millrace_produced_records_total", "Records accepted from producers.");
+    s.batches_in = &m.counter("millrace_produced_batches_total", "Record batches accepted from producers.");
+    s.produce_rejected = &m.counter("millrace_produce_rejected_total", "Produce requests' partitions answered with an error.");
+    s.fetch_rejected = &m.counter("millrace_fetch_rejected_total", "Fetch requests' partitions answered with an error.");
+    s.requests_refused =
+        &m.counter("millrace_requests_refused_total", "Requests refused by closing the connection: unknown, unserved or unparsable.");
+    for (const wire::ApiInfo& api : wire::all_apis()) {
+      if (!api.served()) continue;
+      ApiMetrics& a = s.apis[static_cast<size_t>(api.key)];
+      const Labels labels{{"api", std::string(api.name)}};
+      a.requests = &m.counter("millrace_requests_total", "Requests answered.", labels);
+      a.latency = &m.histogram("millrace_request_seconds", "Time from the request's parsing to its reply, waits included.", labels);
+    }
+  }
+}
+
+}  // namespace millrace::broker

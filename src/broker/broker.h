@@ -1,0 +1,148 @@
+// One broker: its metadata log, its partitions, its group coordinators and what its loops see of them. Any number
+// of brokers live in one process; the composition root (`server`, later `sim`) gives each its loops and its world.
+//
+// The control loop owns everything here but the shards, which belong to their loops. A committed change of the
+// metadata goes: image -> partitions opened or removed on the pool -> a new View posted to every loop -> the reply.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/metrics.h"
+#include "broker/group_settings.h"
+#include "broker/metadata_ledger.h"
+#include "broker/partition_host.h"
+#include "broker/shard.h"
+#include "broker/view.h"
+#include "io/clock.h"
+#include "io/disk.h"
+#include "io/host.h"
+#include "io/loop.h"
+#include "io/network.h"
+#include "io/random.h"
+
+namespace millrace::broker {
+
+struct BrokerEnvironment {
+  std::vector<io::Loop*> loops;  // data loops; requests run to completion here
+  io::Loop* control_loop = nullptr;
+  io::Disk* disk = nullptr;
+  const io::Clock* clock = nullptr;
+  io::Random* random = nullptr;
+  const io::Host* host = nullptr;
+  MetricsRegistry* metrics = nullptr;
+  Trace trace;
+};
+
+struct BrokerConfig {
+  BrokerId node_id{1};
+  std::string cluster_id;                 // empty: from the directories, or new
+  std::vector<std::string> log_dirs;
+  std::vector<meta::Endpoint> advertised;  // one per client listener
+  std::optional<std::string> rack;
+  std::shared_ptr<const meta::ConfigValues> settings;  // what the properties say, for DescribeConfigs and defaults
+  size_t fetch_bytes_max = 55 * 1024 * 1024;
+  size_t recovery_threads = 2;  // per directory
+};
+
+class Broker {
+ public:
+  Broker(BrokerEnvironment environment, BrokerConfig config);
+  ~Broker();
+  Broker(const Broker&) = delete;
+  Broker& operator=(const Broker&) = delete;
+
+  /// Opens the directories, replays the metadata log, recovers and opens every partition, publishes the first
+  /// view. From any thread, once; `ready` runs on the control loop.
+  void start(std::function<void(Status)> ready);
+  /// Closes everything; with success the next start is clean. Connections are to be closed before. From any
+  /// thread; `done` runs on the control loop. Nothing of the broker runs after it.
+  void stop(std::function<void(Status)> done);
+
+  const BrokerEnvironment& environment() const { return env_; }
+  const BrokerConfig& config() const { return config_; }
+  Shard& shard(size_t loop_index) { return *shards_[loop_index]; }
+  const std::string& cluster_id() const { return host_.cluster_id(); }
+
+  /// The value of a broker key in force, as `image` has it.
+  std::optional<std::string> setting(const meta::Image& image, std::string_view key) const;
+  bool setting_bool(const meta::Image& image, std::string_view key) const;
+  int64_t setting_int(const meta::Image& image, std::string_view key) const;
+
+  /// Where `broker` is reached through the listener of this name.
+  std::optional<io::Endpoint> advertised_endpoint(const std::string& listener, BrokerId broker) const;
+
+  /// Hands a request to the controller; `done` runs on `home` after the change can be seen there.
+  template <class Request, class Done>
+  void ask_controller(io::Loop& home, Request request, Done done) {
+    env_.control_loop->post([this, &home, request = std::move(request), done = std::move(done)]() mutable {
+      ledger_.submit(std::move(request), [&home, done = std::move(done)](auto reply) mutable {
+        home.post([done = std::move(done), reply = std::move(reply)]() mutable { done(std::move(reply)); });
+      });
+    });
+  }
+
+  /// Creates __consumer_offsets if it is not there. From any loop; returns at once.
+  void ensure_offsets_topic();
+  /// Creates `topic` with the defaults, as auto.create.topics.enable has it. From any loop; returns at once.
+  void create_automatically(const std::string& topic);
+  /// Writes the checkpoints soon. From any loop.
+  void request_checkpoint();
+
+  /// A producer id that was never given before; `done` runs on `home`.
+  void next_producer_id(io::Loop& home, std::function<void(Result<ProducerId>)> done);
+
+  // On the control loop.
+  const PartitionHost& host() const { return host_; }
+
+ private:
+  struct Change;
+
+  // start, in order
+  void on_directories_open(std::function<void(Status)> ready, const Status& status);
+  void found_cluster(std::function<void(Status)> ready);
+  void register_self(std::function<void(Status)> ready);
+
+  // applying committed metadata
+  void on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta, std::function<void()> published);
+  void next_change();
+  void plan_topic(Change& change, const Uuid& id);
+  void run_change(std::shared_ptr<Change> change);
+  void finish_change(const std::shared_ptr<Change>& change);
+  void publish(std::shared_ptr<const View> view);
+  void update_groups(View& view);
+  std::shared_ptr<const partition::PartitionConfig> partition_config(const meta::Image& image, std::string_view topic) const;
+
+  // housekeeping
+  void arm_housekeeping();
+  void run_retention();
+  void run_checkpoint(std::function<void()> done);
+  std::vector<PartitionRef> hosted_partitions() const;
+  void on_storage_failure(const std::string& path, const Error& error);
+  void register_metrics();
+
+  BrokerEnvironment env_;
+  BrokerConfig config_;
+  Trace trace_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  PartitionHost host_;
+  MetadataLedger ledger_;
+  std::shared_ptr<const View> view_;  // the newest
+  std::deque<std::shared_ptr<Change>> changes_;
+  bool changing_ = false;
+  BrokerEpoch broker_epoch_{-1};
+  std::map<std::string, bool> being_created_;
+  ProducerId next_id_{0};
+  ProducerId ids_end_{0};
+  std::vector<std::function<void(Result<ProducerId>)>> id_waiters_;
+  bool checkpointing_ = false;
+  bool checkpoint_wanted_ = false;
+  bool stopping_ = false;
+};
+
+}  // namespace millrace::broker

@@ -1,0 +1,131 @@
+// Metadata (3), versions 0-12.
+//   0 an empty list means all topics | 1 null means all; rack, controller, internal flag | 2 cluster id
+//   4 allow_auto_topic_creation | 5 offline replicas | 7 leader epoch | 8 topic authorized operations
+//   9 flexible | 10 topic ids in the response | 12 topics by id
+// Addresses are those of the listener that the request came in on.
+#include "broker/broker.h"
+#include "broker/handlers/handlers.h"
+
+namespace millrace::broker {
+namespace {
+
+using MetadataTopic = wire::MetadataResponse::MetadataResponseTopic;
+
+constexpr size_t kTopicNameMax = 249;
+
+bool is_topic_name(std::string_view name) {
+  if (name.empty() || name.size() > kTopicNameMax || name == "." || name == "..") return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+}
+
+std::vector<int32_t> numbers(const std::vector<BrokerId>& ids) {
+  std::vector<int32_t> out;
+  out.reserve(ids.size());
+  for (const BrokerId id : ids) out.push_back(id.v);
+  return out;
+}
+
+class MetadataRun {
+ public:
+  MetadataRun(Call& call, const wire::MetadataRequest& request)
+      : call_(call), request_(request), image_(*call.view().image) {}
+
+  wire::MetadataResponse run() {
+    wire::MetadataResponse r;
+    add_brokers(r);
+    r.cluster_id = call_.broker().cluster_id();
+    r.controller_id = call_.broker().config().node_id.v;
+    const bool all = !request_.topics || (call_.version() == 0 && request_.topics->empty());
+    if (all) {
+      image_.topics().for_each([&](const std::string&, const meta::TopicRef& t) { r.topics.push_back(describe(*t)); });
+      return r;
+    }
+    for (const auto& asked : *request_.topics) r.topics.push_back(one(asked));
+    return r;
+  }
+
+ private:
+  void add_brokers(wire::MetadataResponse& r) const {
+    image_.brokers().for_each([&](BrokerId id, const meta::BrokerRef& b) {
+      if (b->fenced) return;
+      for (const meta::Endpoint& e : b->endpoints) {
+        if (e.name == call_.connection().listener) r.brokers.push_back({id.v, e.host, e.port, b->rack});
+      }
+    });
+  }
+
+  MetadataTopic one(const wire::MetadataRequest::MetadataRequestTopic& asked) const {
+    MetadataTopic t;
+    t.name = asked.name;
+    t.topic_id = asked.topic_id;
+    const auto refuse = [&](ErrorCode code) {
+      t.error_code = static_cast<int16_t>(code);
+      return t;
+    };
+    if (call_.version() >= 10 && call_.version() < 12 && (!asked.topic_id.is_zero() || !asked.name)) {
+      if (!t.name) t.name = "";
+      return refuse(ErrorCode::invalid_request);
+    }
+    if (!asked.name) {
+      const meta::Topic* known = image_.topic(asked.topic_id);
+      return known == nullptr ? refuse(ErrorCode::unknown_topic_id) : describe(*known);
+    }
+    if (const meta::Topic* known = image_.topic(*asked.name)) return describe(*known);
+    t.topic_id = {};
+    if (!is_topic_name(*asked.name)) return refuse(ErrorCode::invalid_topic_exception);
+    const bool may_create = call_.version() < 4 || request_.allow_auto_topic_creation;
+    if (may_create) {
+      if (is_internal_topic(*asked.name)) {
+        if (*asked.name == "__consumer_offsets") call_.broker().ensure_offsets_topic();
+      } else if (call_.broker().setting_bool(image_, "auto.create.topics.enable")) {
+        call_.broker().create_automatically(*asked.name);  // the client asks again until it is there
+      }
+    }
+    return refuse(ErrorCode::unknown_topic_or_partition);
+  }
+
+  MetadataTopic describe(const meta::Topic& topic) const {
+    MetadataTopic t;
+    t.name = topic.name;
+    t.topic_id = topic.id;
+    t.is_internal = is_internal_topic(topic.name);
+    t.partitions.reserve(topic.partitions.size());
+    int32_t index = 0;
+    for (const meta::Partition& p : topic.partitions) {
+      auto& out = t.partitions.emplace_back();
+      out.partition_index = index++;
+      out.leader_id = p.leader.v;
+      out.leader_epoch = p.leader_epoch.v;
+      out.replica_nodes = numbers(p.replicas);
+      out.isr_nodes = numbers(p.isr);
+      const meta::Broker* leader = p.leader == kNoBroker ? nullptr : image_.broker(p.leader);
+      if (leader == nullptr || leader->fenced) {
+        out.error_code = static_cast<int16_t>(ErrorCode::leader_not_available);
+        out.leader_id = -1;
+      } else if (!call_.broker().advertised_endpoint(call_.connection().listener, p.leader)) {
+        out.error_code = static_cast<int16_t>(call_.version() >= 6 ? ErrorCode::listener_not_found
+                                                                   : ErrorCode::leader_not_available);
+      }
+      for (const BrokerId id : p.replicas) {
+        const meta::Broker* b = image_.broker(id);
+        if (b == nullptr || b->fenced) out.offline_replicas.push_back(id.v);
+      }
+    }
+    return t;
+  }
+
+  Call& call_;
+  const wire::MetadataRequest& request_;
+  const meta::Image& image_;
+};
+
+}  // namespace
+
+void handle(Call call, wire::MetadataRequest& request) {
+  const wire::MetadataResponse response = MetadataRun(call, request).run();
+  call.reply(response);
+}
+
+}  // namespace millrace::broker

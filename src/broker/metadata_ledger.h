@@ -1,0 +1,98 @@
+// Hosts the controller machine on the Raft log: requests in order, their records as entries, replies when the
+// entries are committed and what they changed has been published. Lives on the control loop.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/trace.h"
+#include "control/controller.h"
+#include "ledger/raft_runner.h"
+#include "meta/image.h"
+
+namespace millrace::broker {
+
+class MetadataLedger {
+ public:
+  using Environment = ledger::RaftRunner::Environment;
+  /// A newly committed image and what changed since the last one; `published` is to be called, on the loop, when
+  /// every reader has it: the replies that depend on it leave then. The next call comes after that.
+  using OnCommitted =
+      std::function<void(std::shared_ptr<const meta::Image>, meta::Delta, std::function<void()> published)>;
+
+  explicit MetadataLedger(Environment environment) : env_(environment), runner_(std::move(environment)) {}
+
+  /// Reads the log. Blocking, once, before start().
+  Status open(const std::string& directory) { return runner_.open(directory); }
+  /// Joins as the only voter, replays, and calls `ready` once this node leads and what the log says is published.
+  void start(BrokerId self, std::shared_ptr<const meta::ConfigValues> settings, OnCommitted on_committed,
+             std::function<void(Status)> ready);
+  /// Blocking; nothing may be submitted any more.
+  Status close() { return runner_.close(); }
+
+  /// One request to the controller; `done(Result<Reply>)` once, on the loop. Errors: not_controller.
+  template <class Request, class Done>
+  void submit(Request request, Done done) {
+    using Reply = decltype(decide(request).reply);
+    if (!leading_) {
+      done(Result<Reply>(Error(ErrorCode::not_controller, "this node does not lead the metadata log")));
+      return;
+    }
+    auto decision = decide(request);
+    if (!decision.records.empty() && !append(decision.records)) {
+      done(Result<Reply>(Error(ErrorCode::not_controller, "the metadata log takes no entries now")));
+      return;
+    }
+    hold([reply = std::move(decision.reply), done = std::move(done)](ErrorCode code) mutable {
+      if (code != ErrorCode::none) {
+        done(Result<Reply>(Error(code, "the metadata log could not be written")));
+      } else {
+        done(Result<Reply>(std::move(reply)));
+      }
+    });
+  }
+
+ private:
+  struct Held {
+    LogIndex at;
+    std::function<void(ErrorCode)> release;
+  };
+
+  auto decide(const control::CreateTopics& r) {
+    return controller_->handle(r, [this] { return env_.random->uuid(); }, env_.clock->now());
+  }
+  template <class Request>
+  auto decide(const Request& r) {
+    return controller_->handle(r, env_.clock->now());
+  }
+
+  /// Proposes one entry and applies its records to the machine, so that the next request sees them.
+  bool append(const std::vector<meta::Record>& records);
+  /// Keeps a reply until everything the machine has seen is published.
+  void hold(std::function<void(ErrorCode)> release);
+  void on_commit(const std::vector<raft::Entry>& entries);
+  void on_leadership(bool leading);
+  void publish();
+  void release();
+  void fail(const Error& why);
+
+  const Environment env_;
+  ledger::RaftRunner runner_;
+  std::shared_ptr<const meta::ConfigValues> settings_;
+  BrokerId self_;
+  std::unique_ptr<control::Controller> controller_;  // while leading
+  OnCommitted on_committed_;
+  std::function<void(Status)> ready_;
+  meta::Image committed_;
+  meta::Delta delta_;      // since the last publication
+  LogIndex appended_{0};   // what the machine has seen
+  LogIndex published_{0};
+  std::deque<Held> held_;
+  bool leading_ = false;
+  bool publishing_ = false;
+};
+
+}  // namespace millrace::broker

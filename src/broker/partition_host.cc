@@ -1,0 +1,235 @@
+#include "broker/partition_host.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "log/log.h"
+#include "log/partition_metadata.h"
+
+namespace millrace::broker {
+namespace {
+
+constexpr size_t kMetaPropertiesMax = 64 * 1024;
+constexpr std::string_view kMetaPropertiesName = "meta.properties";
+
+}  // namespace
+
+PartitionHost::PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random& random, Trace trace,
+                             std::function<void(const std::string&, const Error&)> on_storage_failure)
+    : disk_(disk),
+      clock_(clock),
+      random_(random),
+      trace_(std::move(trace)),
+      on_storage_failure_(std::move(on_storage_failure)) {}
+
+// The configured cluster id, else the one an existing directory names, else a new one.
+Status PartitionHost::agree_on_cluster(const Params& params) {
+  cluster_id_ = params.cluster_id;
+  for (const std::string& path : params.log_dirs) {
+    const std::string file = io::join_path(path, kMetaPropertiesName);
+    if (!disk_.exists(file)) continue;
+    TRY_ASSIGN(const Bytes text, disk_.read_file(file, kMetaPropertiesMax));
+    TRY_ASSIGN(const log::MetaProperties meta, log::parse_meta_properties(as_text(text)));
+    if (cluster_id_.empty()) cluster_id_ = meta.cluster_id;
+    if (meta.cluster_id != cluster_id_) {
+      return Error(ErrorCode::inconsistent_cluster_id,
+                   path + " belongs to cluster " + meta.cluster_id + ", not to " + cluster_id_ +
+                       ": point log.dirs elsewhere, or set cluster.id to the cluster that owns this data");
+    }
+  }
+  if (cluster_id_.empty()) cluster_id_ = random_.uuid().to_string();
+  return {};
+}
+
+Status PartitionHost::open_directories(const Params& params) {
+  ASSERT(directories_.empty());
+  node_id_ = params.node_id;
+  if (params.log_dirs.empty()) return Error(ErrorCode::invalid_config, "log.dirs is empty");
+  TRY(agree_on_cluster(params));
+  for (const std::string& path : params.log_dirs) {
+    log::DataDirectory::Params p;
+    p.path = path;
+    p.cluster_id = cluster_id_;
+    p.node_id = node_id_;
+    p.new_directory_id = random_.uuid();
+    TRY_ASSIGN(std::unique_ptr<log::DataDirectory> directory, log::DataDirectory::open(disk_, p, trace_));
+    Checkpoints checkpoints;
+    TRY_ASSIGN(checkpoints.recovery_points, directory->read_checkpoint(log::kRecoveryPointCheckpoint));
+    TRY_ASSIGN(checkpoints.log_starts, directory->read_checkpoint(log::kLogStartCheckpoint));
+    TRY_ASSIGN(log::DirectoryListing listing, directory->list());
+    const size_t index = directories_.size();
+    for (log::PartitionDirectory& d : listing.partitions) {
+      if (d.topic == kMetadataTopic) continue;
+      const log::TopicPartition key{d.topic, d.partition};
+      const auto [it, added] = found_.emplace(key, Found{index, d.path, d.topic_id, false});
+      if (!added) {
+        return Error(ErrorCode::corrupt, d.topic + "-" + std::to_string(d.partition.v) + " lies in " + it->second.path +
+                                             " and in " + d.path);
+      }
+    }
+    leftovers_.insert(leftovers_.end(), listing.being_deleted.begin(), listing.being_deleted.end());
+    directories_.push_back(std::move(directory));
+    checkpoints_.push_back(std::move(checkpoints));
+    counts_.push_back(listing.partitions.size());
+    offline_.push_back(false);
+  }
+  return {};
+}
+
+bool PartitionHost::all_clean() const {
+  return std::all_of(directories_.begin(), directories_.end(), [](const auto& d) { return d->was_clean() || d->is_new(); });
+}
+
+Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
+  OpenPlan plan;
+  const log::TopicPartition key{spec.name.topic, spec.name.partition};
+  auto it = found_.find(key);
+  if (it != found_.end() && it->second.topic_id && *it->second.topic_id != spec.topic_id) {
+    plan.stale = it->second.path;  // an older topic of that name
+    found_.erase(it);
+    it = found_.end();
+  }
+  if (it != found_.end()) {
+    Found& f = it->second;
+    f.claimed = true;
+    plan.directory = f.directory;
+    plan.path = f.path;
+    plan.clean = directories_[f.directory]->was_clean();
+    const Checkpoints& c = checkpoints_[f.directory];
+    if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end()) plan.recovery_point = r->second;
+    if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) plan.log_start = s->second;
+  } else {
+    size_t best = directories_.size();
+    for (size_t i = 0; i < directories_.size(); ++i) {
+      if (!offline_[i] && (best == directories_.size() || counts_[i] < counts_[best])) best = i;
+    }
+    if (best == directories_.size()) return Error(ErrorCode::kafka_storage_error, "every log directory is offline");
+    ++counts_[best];
+    plan.directory = best;
+    plan.path = directories_[best]->partition_path(spec.name.topic, spec.name.partition);
+    plan.create = true;
+    plan.clean = true;
+    found_[key] = Found{best, plan.path, spec.topic_id, true};
+  }
+  if (offline_[plan.directory]) {
+    return Error(ErrorCode::kafka_storage_error, directories_[plan.directory]->path() + " is offline");
+  }
+  plan.spec = std::move(spec);
+  return plan;
+}
+
+Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
+  if (!plan.stale.empty()) {
+    TRY(disk_.rename(plan.stale, plan.stale + "." + random_.uuid().to_string() + "-delete"));
+  }
+  log::OpenParams params;
+  params.directory = plan.path;
+  params.config = plan.spec.config->log;
+  params.now = clock_.now();
+  params.clean_shutdown = plan.clean;
+  params.recovery_point = plan.recovery_point;
+  params.log_start_offset = plan.log_start;
+  params.create = plan.create;
+  log::RecoveryStats stats;
+  TRY_ASSIGN(std::unique_ptr<log::Log> log, log::Log::open(disk_, std::move(params), trace_.named("log"), &stats));
+  if (stats.segments_scanned > 0) {
+    trace_.info("{}: recovered, {} bytes scanned, {} cut{}{}", plan.spec.name.text(), stats.bytes_scanned, stats.bytes_cut,
+                stats.cut_reason.empty() ? "" : ": ", stats.cut_reason);
+  }
+  TRY_ASSIGN(const std::optional<log::PartitionMetadata> known, log::read_partition_metadata(disk_, plan.path));
+  if (!known) TRY(log::write_partition_metadata(disk_, plan.path, plan.spec.topic_id));
+
+  partition::Partition::Environment environment;
+  environment.disk = &disk_;
+  environment.clock = &clock_;
+  environment.self = node_id_;
+  environment.trace = trace_.named("partition");
+  environment.on_storage_failure = on_storage_failure_;
+  auto partition =
+      std::make_shared<partition::Partition>(std::move(environment), plan.spec.name, plan.spec.topic_id,
+                                             directories_[plan.directory]->path(), plan.spec.config, std::move(log));
+  TRY(partition->lead(plan.spec.leadership));
+  return partition;
+}
+
+std::string PartitionHost::tombstone(const partition::Partition& partition) {
+  return io::join_path(partition.directory(),
+                       log::deleted_directory_name(partition.name().topic, partition.name().partition, random_.uuid()));
+}
+
+void PartitionHost::forget(const partition::Partition& partition) {
+  const auto it = found_.find({partition.name().topic, partition.name().partition});
+  if (it == found_.end()) return;
+  if (counts_[it->second.directory] > 0) --counts_[it->second.directory];
+  found_.erase(it);
+}
+
+void PartitionHost::report_strays() {
+  for (const auto& [key, f] : found_) {
+    if (f.claimed) continue;
+    trace_.warn("{} holds a partition that the cluster does not know; it is left alone", f.path);
+  }
+}
+
+Status PartitionHost::begin_serving() {
+  for (const auto& d : directories_) TRY(d->remove_clean_marker());
+  return {};
+}
+
+size_t PartitionHost::directory_index(const std::string& path) const {
+  for (size_t i = 0; i < directories_.size(); ++i) {
+    const std::string& d = directories_[i]->path();
+    if (path == d || (path.size() > d.size() && path.starts_with(d) && path[d.size()] == '/')) return i;
+  }
+  return directories_.size();
+}
+
+Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partitions) const {
+  struct Sheet {
+    log::OffsetCheckpoint recovery_points;
+    log::OffsetCheckpoint log_starts;
+    log::OffsetCheckpoint high_watermarks;
+  };
+  std::vector<Sheet> sheets(directories_.size());
+  for (const PartitionRef& p : partitions) {
+    const size_t i = directory_index(p->directory());
+    ASSERT(i < sheets.size());
+    const partition::Partition::Usage usage = p->usage();
+    const log::TopicPartition key{p->name().topic, p->name().partition};
+    sheets[i].recovery_points[key] = usage.recovery_point;
+    sheets[i].log_starts[key] = usage.offsets.log_start;
+    sheets[i].high_watermarks[key] = usage.offsets.high_watermark;
+  }
+  for (size_t i = 0; i < sheets.size(); ++i) {
+    if (offline_[i]) continue;
+    TRY(directories_[i]->write_checkpoint(log::kRecoveryPointCheckpoint, sheets[i].recovery_points));
+    TRY(directories_[i]->write_checkpoint(log::kLogStartCheckpoint, sheets[i].log_starts));
+    TRY(directories_[i]->write_checkpoint(log::kHighWatermarkCheckpoint, sheets[i].high_watermarks));
+  }
+  return {};
+}
+
+Status PartitionHost::write_clean_markers(BrokerEpoch epoch) {
+  for (size_t i = 0; i < directories_.size(); ++i) {
+    if (!offline_[i]) TRY(directories_[i]->write_clean_marker(epoch));
+  }
+  return {};
+}
+
+std::vector<PartitionHost::DirectoryInfo> PartitionHost::directories() const {
+  std::vector<DirectoryInfo> out;
+  for (size_t i = 0; i < directories_.size(); ++i) {
+    out.push_back({directories_[i]->path(), directories_[i]->id(), offline_[i]});
+  }
+  return out;
+}
+
+bool PartitionHost::fence(const std::string& partition_path, const Error& why) {
+  const size_t i = directory_index(partition_path);
+  if (i >= directories_.size() || offline_[i]) return false;
+  offline_[i] = true;
+  trace_.error("{} is offline: {}", directories_[i]->path(), why.message);
+  return true;
+}
+
+}  // namespace millrace::broker

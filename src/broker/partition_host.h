@@ -1,0 +1,116 @@
+// The data directories of this broker and the partitions in them. Belongs to the control loop, which plans; what
+// touches the disk is in the functions marked blocking and runs on the disk's pool.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/trace.h"
+#include "broker/view.h"
+#include "io/clock.h"
+#include "io/disk.h"
+#include "io/random.h"
+#include "log/data_directory.h"
+#include "partition/partition.h"
+
+namespace millrace::broker {
+
+inline constexpr std::string_view kMetadataTopic = "__cluster_metadata";
+
+class PartitionHost {
+ public:
+  struct Params {
+    std::vector<std::string> log_dirs;
+    std::string cluster_id;  // empty: what the directories say, or a new one
+    BrokerId node_id;
+  };
+  /// What a partition is to be, from the image.
+  struct Spec {
+    partition::PartitionName name;
+    Uuid topic_id;
+    std::shared_ptr<const partition::PartitionConfig> config;
+    partition::Partition::Leadership leadership;
+  };
+  /// Everything open() needs, so that many may run at once.
+  struct OpenPlan {
+    Spec spec;
+    size_t directory = 0;
+    std::string path;
+    std::string stale;  // a directory of another topic of this name, to be moved away first
+    bool create = false;
+    bool clean = false;
+    Offset recovery_point{0};
+    Offset log_start{0};
+  };
+
+  PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random& random, Trace trace,
+                std::function<void(const std::string& partition_path, const Error&)> on_storage_failure);
+
+  /// Locks the directories, checks whose they are, reads checkpoints, lists partitions. Blocking, once. Errors: those
+  /// of log::DataDirectory::open; invalid_config if two directories belong to two clusters.
+  Status open_directories(const Params& params);
+  const std::string& cluster_id() const { return cluster_id_; }
+  /// Where the metadata log lies: in the first directory.
+  std::string metadata_path() const { return io::join_path(directories_.front()->path(), std::string(kMetadataTopic) + "-0"); }
+  bool all_clean() const;
+
+  /// Where the partition lies, or the directory with the fewest. Error: kafka_storage_error if all are offline.
+  Result<OpenPlan> plan(Spec spec);
+  /// Opens or creates the log and begins to lead. Blocking, any thread.
+  Result<PartitionRef> open(const OpenPlan& plan) const;
+  /// The path a deleted partition's directory gets.
+  std::string tombstone(const partition::Partition& partition);
+  void forget(const partition::Partition& partition);
+  /// Leftovers of deleted topics found at start.
+  std::vector<std::string> take_leftovers() { return std::exchange(leftovers_, {}); }
+  /// Reports directories that no partition of the image claimed.
+  void report_strays();
+
+  /// Removes the clean-shutdown markers: before the first append. Blocking.
+  Status begin_serving();
+  /// Writes recovery points, log starts and high watermarks. Blocking; `partitions` of any directory.
+  Status write_checkpoints(const std::vector<PartitionRef>& partitions) const;
+  /// After every partition was closed. Blocking.
+  Status write_clean_markers(BrokerEpoch epoch);
+
+  struct DirectoryInfo {
+    std::string path;
+    Uuid id;
+    bool offline = false;
+  };
+  std::vector<DirectoryInfo> directories() const;
+  /// Marks the directory that holds `partition_path` as offline; true if it was not before.
+  bool fence(const std::string& partition_path, const Error& why);
+
+ private:
+  struct Found {
+    size_t directory = 0;
+    std::string path;
+    std::optional<Uuid> topic_id;
+    bool claimed = false;
+  };
+  struct Checkpoints {
+    log::OffsetCheckpoint recovery_points;
+    log::OffsetCheckpoint log_starts;
+  };
+  size_t directory_index(const std::string& partition_path) const;
+  Status agree_on_cluster(const Params& params);
+
+  io::Disk& disk_;
+  const io::Clock& clock_;
+  io::Random& random_;
+  Trace trace_;
+  std::function<void(const std::string&, const Error&)> on_storage_failure_;
+  std::string cluster_id_;
+  BrokerId node_id_;
+  std::vector<std::unique_ptr<log::DataDirectory>> directories_;
+  std::vector<Checkpoints> checkpoints_;
+  std::vector<size_t> counts_;
+  std::vector<bool> offline_;
+  std::map<log::TopicPartition, Found> found_;
+  std::vector<std::string> leftovers_;
+};
+
+}  // namespace millrace::broker

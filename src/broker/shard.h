@@ -1,0 +1,46 @@
+// What one loop keeps for itself: its view of the cluster, codec contexts, metric cells.
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "base/metrics.h"
+#include "base/trace.h"
+#include "broker/view.h"
+#include "io/loop.h"
+#include "record/codec.h"
+
+namespace millrace::broker {
+
+class Broker;
+
+inline constexpr size_t kApiSlots = 96;  // api keys of table 1.2 are below this
+
+struct ApiMetrics {
+  Counter* requests = nullptr;
+  Histogram* latency = nullptr;
+};
+
+struct ShardMetrics {
+  std::array<ApiMetrics, kApiSlots> apis;
+  Counter* bytes_in = nullptr;        // produced record bytes accepted
+  Counter* bytes_out = nullptr;       // fetched record bytes
+  Counter* records_in = nullptr;
+  Counter* batches_in = nullptr;
+  Counter* produce_rejected = nullptr;
+  Counter* fetch_rejected = nullptr;
+  Counter* requests_refused = nullptr;  // unparsable or of an unsupported version
+};
+
+struct Shard {
+  Broker& broker;
+  size_t index;
+  io::Loop* loop;
+  std::shared_ptr<const View> view;
+  record::Codecs codecs;
+  ShardMetrics metrics;
+  Trace trace;
+  TraceLimit complaints{5, 10'000};
+};
+
+}  // namespace millrace::broker

@@ -1,0 +1,78 @@
+#include "broker/topic_settings.h"
+
+#include <algorithm>
+
+#include "broker/broker.h"
+#include "broker/group_shards.h"
+#include "broker/handlers/handlers.h"
+
+namespace millrace::broker {
+namespace {
+
+record::TopicCompression compression_of(meta::TopicCompression c) {
+  switch (c) {
+    case meta::TopicCompression::producer: return std::nullopt;
+    case meta::TopicCompression::none: return record::Codec::none;
+    case meta::TopicCompression::gzip: return record::Codec::gzip;
+    case meta::TopicCompression::snappy: return record::Codec::snappy;
+    case meta::TopicCompression::lz4: return record::Codec::lz4;
+    case meta::TopicCompression::zstd: return record::Codec::zstd;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+partition::PartitionConfig partition_config_of(const meta::TopicConfig& c) {
+  partition::PartitionConfig out;
+  out.log.segment_bytes = c.log.segment_bytes;
+  out.log.segment_ms = c.log.segment_ms;
+  out.log.segment_jitter_ms = c.log.segment_jitter_ms;
+  out.log.index_interval_bytes = c.log.index_interval_bytes;
+  out.log.segment_index_bytes = c.log.segment_index_bytes;
+  out.log.retention_ms = c.log.retention_ms;
+  out.log.retention_bytes = c.log.retention_bytes;
+  out.log.delete_policy = c.log.delete_policy;
+  out.log.compact_policy = c.log.compact_policy;
+  out.log.file_delete_delay_ms = c.log.file_delete_delay_ms;
+  out.log.producer_id_expiration_ms = c.log.producer_id_expiration_ms;
+  out.log.preallocate = c.log.preallocate;
+  out.validation.max_message_bytes = static_cast<size_t>(c.validation.max_message_bytes);
+  out.validation.timestamp_type =
+      c.log_append_time ? record::TimestampType::log_append_time : record::TimestampType::create_time;
+  out.validation.timestamp_before_max_ms = c.validation.timestamp_before_max_ms;
+  out.validation.timestamp_after_max_ms = c.validation.timestamp_after_max_ms;
+  out.validation.compacted = c.log.compact_policy;
+  out.validation.compression = compression_of(c.validation.compression);
+  if (out.validation.compression) {
+    const record::LevelRange levels = record::level_range(*out.validation.compression);
+    if (levels.min != levels.max) out.validation.compression_level = c.validation.compression_level;
+  }
+  out.validation.strict = c.validation.strict;
+  out.fsync = c.fsync;
+  out.min_insync_replicas = static_cast<size_t>(std::max<int32_t>(c.min_insync_replicas, 1));
+  return out;
+}
+
+control::NewTopic automatic_topic(const Broker& broker, const meta::Image& image, const std::string& name) {
+  control::NewTopic t;
+  t.name = name;
+  if (name == kOffsetsTopic) {
+    t.partitions = static_cast<int32_t>(broker.setting_int(image, "offsets.topic.num.partitions"));
+    // Internal topics take as many replicas as there are brokers while the cluster is smaller than configured.
+    size_t live = 0;
+    image.brokers().for_each([&](BrokerId, const meta::BrokerRef& b) { live += b->fenced ? 0 : 1; });
+    const int64_t wanted = broker.setting_int(image, "offsets.topic.replication.factor");
+    t.replication_factor = static_cast<int16_t>(std::min<int64_t>(wanted, static_cast<int64_t>(std::max<size_t>(live, 1))));
+    t.configs.push_back({"cleanup.policy", "compact"});
+    t.configs.push_back({"compression.type", "producer"});
+    t.configs.push_back({"segment.bytes", broker.setting(image, "offsets.topic.segment.bytes")});
+  }
+  return t;
+}
+
+bool is_internal_topic(std::string_view name) {
+  return name == "__consumer_offsets" || name == "__transaction_state" || name == "__share_group_state";
+}
+
+}  // namespace millrace::broker

@@ -1,0 +1,181 @@
+// The door of one partition: one short lock over its log and its replica machine, the requests that wait here,
+// and group commit. Any loop may call it; nothing behind it knows of threads.
+//
+// The lock is held from the duplicate check through the write, never across a wait and never while a waiter is
+// told. fdatasync runs on the disk's pool, outside the lock: one call serves everything appended before it
+// began; what is appended meanwhile waits for the next.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "base/trace.h"
+#include "base/uuid.h"
+#include "io/clock.h"
+#include "io/disk.h"
+#include "log/log.h"
+#include "partition/partition_config.h"
+#include "partition/waiters.h"
+#include "replica/leader.h"
+
+namespace millrace::partition {
+
+struct PartitionName {
+  std::string topic;
+  PartitionId partition;
+  std::string text() const { return topic + "-" + std::to_string(partition.v); }
+};
+
+enum class Isolation : uint8_t { read_uncommitted = 0, read_committed = 1 };
+
+/// Every offset a reply carries, of one moment.
+struct Offsets {
+  Offset log_start{0};
+  Offset high_watermark{0};
+  Offset last_stable{0};
+  Offset log_end{0};
+};
+
+struct Appended {
+  Offset base_offset{0};
+  Offset last_offset{0};
+  int64_t log_append_time_ms = -1;
+  Offset log_start_offset{0};
+  bool duplicate = false;
+};
+
+struct Fetched {
+  Offsets offsets;
+  std::vector<std::shared_ptr<const io::FileRegion>> regions;  // whole batches
+  size_t bytes = 0;
+};
+
+/// What fetch, ListOffsets and OffsetForLeaderEpoch say about the leader epoch they know; -1: nothing.
+struct EpochCheck {
+  LeaderEpoch current = kNoLeaderEpoch;
+};
+
+class Partition final : public std::enable_shared_from_this<Partition> {
+ public:
+  struct Environment {
+    io::Disk* disk = nullptr;
+    const io::Clock* clock = nullptr;
+    BrokerId self;
+    Trace trace;
+    /// A file operation failed for good: the directory must be fenced. Called outside the lock, any thread.
+    std::function<void(const std::string& directory, const Error&)> on_storage_failure;
+  };
+  struct Leadership {
+    LeaderEpoch epoch;
+    std::vector<BrokerId> isr;
+    size_t replicas = 1;  // caps min.insync.replicas
+  };
+
+  Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
+            std::shared_ptr<const PartitionConfig> config, std::unique_ptr<log::Log> log);
+  ~Partition();
+
+  const PartitionName& name() const { return name_; }
+  const Uuid& topic_id() const { return topic_id_; }
+  /// The data directory that holds the log.
+  const std::string& directory() const { return directory_; }
+  std::shared_ptr<const PartitionConfig> config() const;
+  void configure(std::shared_ptr<const PartitionConfig> config, size_t replicas);
+
+  /// Begins to lead. What the log holds is synced first (a new incarnation serves nothing that a power cut could
+  /// take back), then the epoch is recorded. May block: run it where blocking is allowed.
+  Status lead(const Leadership& leadership);
+  /// Stops serving (deletion, shutdown): waiters are told, later calls get `why`.
+  void stop(ErrorCode why);
+
+  /// Appends one validated batch; patches it in place. With `acks_all`, not_enough_replicas if the ISR is too
+  /// small. A sync is started at the end of the caller's tick when somebody waits for it, within 10 ms otherwise.
+  Result<Appended> append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now);
+  /// Tells `waiter` when everything below `committed_at` is committed: at once (by return value true, without a
+  /// callback) or later on its loop.
+  bool await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> waiter, uint64_t tag);
+
+  /// Reads whole batches from `from`. Errors: offset_out_of_range, fenced_leader_epoch, unknown_leader_epoch,
+  /// not_leader_or_follower. `offsets` is filled whenever the partition serves, also with an error.
+  Result<Fetched> fetch(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation, EpochCheck check,
+                        Offsets& offsets);
+  /// Registers for a notice when more may be readable.
+  DataWatches::Id watch(std::shared_ptr<DataWaiter> waiter, uint64_t tag);
+  void rearm(DataWatches::Id id);
+  void unwatch(DataWatches::Id id);
+
+  Result<Offsets> offsets(EpochCheck check = {}) const;
+  LeaderEpoch leader_epoch() const;
+  struct TimestampAnswer {
+    Offset offset{-1};
+    int64_t timestamp_ms = -1;
+    LeaderEpoch epoch = kNoLeaderEpoch;
+  };
+  /// First record at or after `timestamp_ms` below the visible end. May read the disk.
+  Result<TimestampAnswer> offset_for_timestamp(int64_t timestamp_ms, Isolation isolation, EpochCheck check);
+  Result<TimestampAnswer> offset_of_max_timestamp(EpochCheck check);
+  /// The epoch that begins or contains `offset`, for ListOffsets v4+ replies.
+  LeaderEpoch epoch_of(Offset offset) const;
+  using EpochEnd = log::EpochEnd;
+  Result<EpochEnd> end_offset_for_epoch(LeaderEpoch epoch, EpochCheck check) const;
+  /// DeleteRecords: `before` -1 means the high watermark. Returns the new log start. Errors: offset_out_of_range.
+  Result<Offset> delete_records(Offset before);
+
+  /// Retention and expiry; blocks on the disk. Called by the broker's housekeeping, on the pool.
+  void keep_house(Now now);
+  /// Starts a sync of everything dirty, indexes included, so that the recovery point moves up; on `loop`.
+  void checkpoint(io::Loop& loop);
+  /// Last sync and clean close; blocks. After stop().
+  Status close();
+  /// Renames the log's directory to `tombstone_directory` (same parent), to be removed as a tree; blocks. After
+  /// stop().
+  Status remove(const std::string& tombstone_directory);
+
+  struct Usage {
+    uint64_t bytes = 0;
+    size_t segments = 0;
+    Offsets offsets;
+    Offset recovery_point{0};
+    Offset durable_end{0};
+    size_t commit_waits = 0;
+    size_t data_watches = 0;
+  };
+  Usage usage() const;
+
+ private:
+  struct Notices;  // who is to be told, gathered under the lock
+  ErrorCode serving_locked(EpochCheck check) const;
+  Offsets offsets_locked() const;
+  void request_sync_locked(io::Loop& loop, bool urgent);
+  void begin_sync(io::Loop& loop, log::SyncScope scope);
+  void end_sync(io::Loop& loop, const log::SyncPlan& plan, const Status& status);
+  void on_ends_locked(Notices& notices);
+  void fail_locked(const Error& error, Notices& notices);
+  void tell(Notices notices);
+
+  const Environment env_;
+  const PartitionName name_;
+  const Uuid topic_id_;
+  const std::string directory_;
+
+  mutable std::mutex mutex_;
+  std::shared_ptr<const PartitionConfig> config_;
+  std::unique_ptr<log::Log> log_;
+  std::optional<replica::Leader> leader_;
+  size_t replicas_ = 1;
+  ErrorCode stopped_ = ErrorCode::not_leader_or_follower;  // none while serving
+  CommitWaits commit_waits_;
+  DataWatches data_watches_;
+  bool sync_scheduled_ = false;
+  bool sync_running_ = false;
+  bool sync_again_ = false;
+};
+
+}  // namespace millrace::partition

@@ -1,0 +1,90 @@
+#include "server/daemon.h"
+
+#include <fmt/core.h>
+#include <pthread.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "server/config.h"
+#include "server/node.h"
+#include "server/service_notify.h"
+#include "server/spdlog_sink.h"
+
+namespace millrace::server {
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitConfig = 2;
+constexpr int kExitDirectory = 3;
+constexpr int kExitPort = 4;
+
+int exit_code_of(const Error& error) {
+  switch (error.code) {
+    case ErrorCode::invalid_config:
+    case ErrorCode::parse_error:
+      return kExitConfig;
+    case ErrorCode::inconsistent_cluster_id:
+      return kExitDirectory;
+    case ErrorCode::already_exists:
+      return error.message.starts_with("listener ") || error.message.starts_with("admin.listener ") ? kExitPort
+                                                                                                    : kExitDirectory;
+    default:
+      return kExitFailed;
+  }
+}
+
+// Defaults that only a developer's machine wants; the user's own settings come after and win.
+std::vector<std::string> dev_settings(const DaemonOptions& options) {
+  std::vector<std::string> settings = {
+      "log.dirs=" + (options.data_directory.empty() ? std::string("millrace-dev") : options.data_directory),
+      "auto.create.topics.enable=true",
+      "group.initial.rebalance.delay.ms=0",
+  };
+  settings.insert(settings.end(), options.settings.begin(), options.settings.end());
+  return settings;
+}
+
+Result<ServerConfig> load(const DaemonOptions& options) {
+  ConfigInputs inputs;
+  std::string text;
+  if (!options.config_file.empty()) {
+    TRY_ASSIGN(text, read_config_file(options.config_file));
+    inputs.file_name = options.config_file;
+    inputs.file_text = text;
+  }
+  inputs.environment = process_environment();
+  inputs.settings = options.dev ? dev_settings(options) : options.settings;
+  return load_config(inputs);
+}
+
+}  // namespace
+
+int run_daemon(const DaemonOptions& options) {
+  // Every thread inherits the mask: the signals wait for this one.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  Result<ServerConfig> config = load(options);
+  if (!config.ok()) {
+    fmt::print(stderr, "millrace: {}\n", config.error().message);
+    return kExitConfig;
+  }
+  const std::unique_ptr<TraceSink> sink = make_spdlog_sink();
+  Node node(std::move(*config), sink.get());
+  if (const Status started = node.start(); !started.ok()) {
+    fmt::print(stderr, "millrace: {}\n", started.error().message);
+    return exit_code_of(started.error());
+  }
+  notify_service("READY=1\nSTATUS=serving");
+  int signal_number = 0;
+  sigwait(&signals, &signal_number);
+  notify_service("STOPPING=1");
+  return node.stop().ok() ? 0 : kExitFailed;
+}
+
+}  // namespace millrace::server

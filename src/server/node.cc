@@ -1,0 +1,261 @@
+#include "server/node.h"
+
+#include <algorithm>
+#include <future>
+
+#include "millrace/version.h"
+
+namespace millrace::server {
+namespace {
+
+constexpr size_t kDiskThreads = 4;
+// What is not for data files: sockets, the metadata log, standard streams.
+constexpr uint64_t kDescriptorReserve = 512;
+
+meta::SecurityProtocol protocol_of(SecurityProtocol p) {
+  switch (p) {
+    case SecurityProtocol::plaintext: return meta::SecurityProtocol::plaintext;
+    case SecurityProtocol::ssl: return meta::SecurityProtocol::ssl;
+    case SecurityProtocol::sasl_plaintext: return meta::SecurityProtocol::sasl_plaintext;
+    case SecurityProtocol::sasl_ssl: return meta::SecurityProtocol::sasl_ssl;
+  }
+  return meta::SecurityProtocol::plaintext;
+}
+
+size_t descriptors_for_files(uint64_t limit, size_t connections) {
+  const uint64_t taken = kDescriptorReserve + std::min<uint64_t>(connections, limit / 2);
+  return static_cast<size_t>(limit > taken + 64 ? limit - taken : 64);
+}
+
+}  // namespace
+
+Node::Node(ServerConfig config, TraceSink* sink) : config_(std::move(config)), trace_(sink, "server", config_.log_level) {}
+
+Node::~Node() = default;
+
+Status Node::start() {
+  begun_ns_ = clock_.mono_ns();
+  for (const ConfigNote& note : config_.notes()) {
+    if (note.level >= TraceLevel::warn) {
+      trace_.warn("{}", note.message);
+    } else {
+      trace_.info("{}", note.message);
+    }
+  }
+  const size_t loop_count = config_.loops != 0 ? config_.loops : host_.cores();
+  const auto connections_max = static_cast<size_t>(config_.number("max.connections"));
+  disk_ = std::make_unique<io::PosixDisk>(
+      io::PosixDiskOptions{descriptors_for_files(host_.descriptor_limit(), connections_max), kDiskThreads});
+  control_ = std::make_unique<net::LoopThread>(net::LoopOptions{"control", 0});
+  loops_ = std::make_unique<net::LoopGroup>(loop_count, net::LoopOptions{"loop", 0});
+  net::TcpOptions tcp;
+  tcp.backlog = static_cast<int>(config_.number("socket.listen.backlog.size"));
+  network_ = std::make_unique<net::TcpNetwork>(*control_, tcp, disk_.get(), trace_.named("net"));
+  control_->start();
+  loops_->start();
+
+  Status status = bind_listeners();
+  if (status.ok()) status = wait_for_broker();
+  if (status.ok()) status = listen_admin();
+  if (!status.ok()) {
+    listeners_.clear();
+    disk_->stop();
+    loops_->stop();
+    control_->stop();
+    early_.clear();
+    connections_.clear();
+    return status;
+  }
+  serving_ = true;
+  begin_accepting();
+  announce();
+  return {};
+}
+
+// Bound before the broker starts, so that the advertised ports are known and a taken port is told at once; whoever
+// connects meanwhile is read when the broker is ready.
+Status Node::bind_listeners() {
+  early_.resize(loops_->size());
+  for (const Listener& l : config_.listeners) {
+    if (l.protocol != SecurityProtocol::plaintext) {
+      return Error(ErrorCode::invalid_config, l.name + ": " + std::string(security_protocol_name(l.protocol)) +
+                                                  " is not served yet: use PLAINTEXT");
+    }
+    auto made = network_->listen(
+        {l.address.host, l.address.port}, [this]() -> io::Loop& { return loops_->next(); },
+        [this, name = l.name](io::Loop& loop, std::unique_ptr<io::Stream> stream) {
+          for (size_t i = 0; i < loops_->size(); ++i) {
+            if (&loops_->at(i) != &loop) continue;
+            if (serving_) {
+              connections_[i]->add(name, std::move(stream));
+            } else {
+              early_[i].emplace_back(name, std::move(stream));
+            }
+          }
+        });
+    if (!made.ok()) {
+      return Error(made.code(), "listener " + l.name + "://" + l.address.to_string() + ": " + made.error().message);
+    }
+    listeners_.push_back(std::move(*made));
+  }
+  return {};
+}
+
+broker::BrokerConfig Node::broker_config() const {
+  broker::BrokerConfig c;
+  c.node_id = config_.node_id;
+  c.cluster_id = config_.cluster_id.value_or("");
+  c.log_dirs = config_.log_dirs;
+  for (size_t i = 0; i < config_.listeners.size(); ++i) {
+    const Listener& l = config_.listeners[i];
+    meta::Endpoint e;
+    e.name = l.name;
+    e.host = l.advertised.host.empty() ? host_.hostname() : l.advertised.host;
+    e.port = l.advertised.port != 0 ? l.advertised.port : listeners_[i]->bound().port;
+    e.protocol = protocol_of(l.protocol);
+    c.advertised.push_back(std::move(e));
+  }
+  c.rack = config_.rack;
+  c.settings = std::make_shared<const meta::ConfigValues>(config_.given());
+  c.fetch_bytes_max = static_cast<size_t>(config_.number("fetch.max.bytes"));
+  c.recovery_threads = config_.recovery_threads;
+  return c;
+}
+
+Status Node::wait_for_broker() {
+  broker::BrokerEnvironment environment;
+  for (size_t i = 0; i < loops_->size(); ++i) environment.loops.push_back(&loops_->at(i));
+  environment.control_loop = control_.get();
+  environment.disk = disk_.get();
+  environment.clock = &clock_;
+  environment.random = &random_;
+  environment.host = &host_;
+  environment.metrics = &metrics_;
+  environment.trace = trace_;
+  broker_ = std::make_unique<broker::Broker>(std::move(environment), broker_config());
+  dispatcher_ = std::make_unique<broker::Dispatcher>(*broker_);
+  register_process_metrics();
+
+  const link::ConnectionLimits limits{
+      .frame_bytes_max = static_cast<size_t>(config_.number("socket.request.max.bytes")),
+      .in_flight_max = static_cast<size_t>(config_.number("queued.max.requests")),
+      .idle_ms_max = config_.number("connections.max.idle.ms"),
+  };
+  const size_t per_loop = std::max<size_t>(static_cast<size_t>(config_.number("max.connections")) / loops_->size(), 1);
+  for (size_t i = 0; i < loops_->size(); ++i) {
+    connections_.push_back(std::make_unique<link::ConnectionSet>(loops_->at(i), i, clock_, *dispatcher_, limits, per_loop,
+                                                                 trace_.named("net")));
+  }
+  std::promise<Status> ready;
+  std::future<Status> outcome = ready.get_future();
+  broker_->start([&ready](Status s) { ready.set_value(std::move(s)); });
+  return outcome.get();
+}
+
+void Node::begin_accepting() {
+  for (size_t i = 0; i < loops_->size(); ++i) {
+    loops_->at(i).post([this, i] {
+      for (auto& [name, stream] : early_[i]) connections_[i]->add(name, std::move(stream));
+      early_[i].clear();
+      connections_[i]->sweep();
+    });
+  }
+}
+
+Status Node::listen_admin() {
+  if (!config_.admin_listener) return {};
+  admin_ = std::make_unique<AdminHttp>(*network_, *control_);
+  admin_->route("/metrics", [this] {
+    return HttpReply{200, "text/plain; version=0.0.4; charset=utf-8", metrics_.expose()};
+  });
+  admin_->route("/health", [this] {
+    return serving_ ? HttpReply{200, "application/json", "{\"status\":\"ok\"}\n"}
+                    : HttpReply{503, "application/json", "{\"status\":\"stopping\"}\n"};
+  });
+  const HostPort& at = *config_.admin_listener;
+  const Status listening = admin_->listen({at.host, at.port});
+  if (!listening.ok()) {
+    return Error(listening.code(), "admin.listener " + at.to_string() + ": " + listening.error().message);
+  }
+  return {};
+}
+
+void Node::announce() const {
+  trace_.info("millrace {} serves as node {} of cluster {}, started in {} ms", kVersion, config_.node_id.v, cluster_id(),
+              (clock_.mono_ns() - begun_ns_) / 1'000'000);
+  for (size_t i = 0; i < listeners_.size(); ++i) {
+    const io::Endpoint at = listeners_[i]->bound();
+    const meta::Endpoint& told = broker_->config().advertised[i];
+    trace_.info("listener {}://{}:{}, clients are told {}:{}", config_.listeners[i].name, at.host, at.port, told.host,
+                told.port);
+  }
+  if (admin_) trace_.info("admin http://{}:{} (/metrics, /health)", admin_->bound().host, admin_->bound().port);
+  for (const std::string& d : config_.log_dirs) trace_.info("data directory {}", d);
+  const std::string durability = config_.text("log.durability");
+  trace_.info("durability {}: {}", durability,
+              durability == "fsync" ? "acks=all and consumers wait for fdatasync"
+                                    : "acks=all is in the page cache, synced in the background");
+}
+
+std::vector<std::pair<std::string, io::Endpoint>> Node::bound() const {
+  std::vector<std::pair<std::string, io::Endpoint>> out;
+  for (size_t i = 0; i < listeners_.size(); ++i) out.emplace_back(config_.listeners[i].name, listeners_[i]->bound());
+  return out;
+}
+
+uint16_t Node::admin_port() const {
+  return admin_ ? admin_->bound().port : 0;
+}
+
+void Node::register_process_metrics() {
+  metrics_.gauge("millrace_info", "Version and identity.", [this](MetricsRegistry::Samples& s) {
+    s.push_back({{{"version", std::string(kVersion)}, {"node_id", std::to_string(config_.node_id.v)}}, 1});
+  });
+  metrics_.gauge("process_resident_memory_bytes", "Resident memory.", [this](MetricsRegistry::Samples& s) {
+    s.push_back({{}, static_cast<double>(host_.resident_bytes())});
+  });
+  metrics_.computed_counter("process_cpu_seconds_total", "CPU time used.", [this](MetricsRegistry::Samples& s) {
+    s.push_back({{}, static_cast<double>(host_.cpu_ns()) * 1e-9});
+  });
+  metrics_.gauge("millrace_open_files", "Descriptors of data files that are open.", [this](MetricsRegistry::Samples& s) {
+    s.push_back({{}, static_cast<double>(disk_->open_descriptors())});
+  });
+}
+
+// Clients first, then the broker, then the pool and the loops it posts to.
+Status Node::stop() {
+  serving_ = false;
+  trace_.info("stopping");
+  listeners_.clear();
+  for (size_t i = 0; i < loops_->size(); ++i) {
+    std::promise<void> closed;
+    loops_->at(i).post([&closed, set = connections_[i].get()] {
+      set->close_all(true);
+      closed.set_value();
+    });
+    closed.get_future().wait();
+  }
+  std::promise<Status> done;
+  broker_->stop([&done](Status s) { done.set_value(std::move(s)); });
+  const Status status = done.get_future().get();
+  if (admin_) {
+    std::promise<void> closed;
+    control_->post([&closed, admin = admin_.get()] {
+      admin->stop();
+      closed.set_value();
+    });
+    closed.get_future().wait();
+  }
+  disk_->stop();
+  loops_->stop();
+  control_->stop();
+  connections_.clear();
+  if (status.ok()) {
+    trace_.info("stopped cleanly");
+  } else {
+    trace_.error("stopped, but not cleanly: {}", status.error().message);
+  }
+  return status;
+}
+
+}  // namespace millrace::server

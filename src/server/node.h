@@ -1,0 +1,73 @@
+// One running node: configuration to objects, start, stop. The one place where `broker` and `net` meet. Several
+// nodes may live in one process.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/metrics.h"
+#include "base/trace.h"
+#include "broker/broker.h"
+#include "broker/dispatcher.h"
+#include "io/posix_clock.h"
+#include "io/posix_disk.h"
+#include "io/posix_host.h"
+#include "io/posix_random.h"
+#include "link/connection_set.h"
+#include "net/asio_loop.h"
+#include "net/tcp_network.h"
+#include "server/admin_http.h"
+#include "server/config.h"
+
+namespace millrace::server {
+
+class Node {
+ public:
+  Node(ServerConfig config, TraceSink* sink);
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  /// Blocks until the node serves. Errors: what broker::Broker::start says; already_exists (a port is taken).
+  Status start();
+  /// Blocks until everything is closed; clean if all went well. Once, after start().
+  Status stop();
+
+  /// Client listeners with the ports really bound. After start().
+  std::vector<std::pair<std::string, io::Endpoint>> bound() const;
+  /// The admin listener's port; 0 if switched off.
+  uint16_t admin_port() const;
+  const std::string& cluster_id() const { return broker_->cluster_id(); }
+
+ private:
+  Status bind_listeners();
+  Status wait_for_broker();
+  void begin_accepting();
+  Status listen_admin();
+  void announce() const;
+  void register_process_metrics();
+  broker::BrokerConfig broker_config() const;
+
+  const ServerConfig config_;
+  Trace trace_;
+  io::PosixClock clock_;
+  io::PosixRandom random_;
+  io::PosixHost host_;
+  MetricsRegistry metrics_;
+  std::unique_ptr<io::PosixDisk> disk_;
+  std::unique_ptr<net::LoopGroup> loops_;
+  std::unique_ptr<net::LoopThread> control_;
+  std::unique_ptr<net::TcpNetwork> network_;
+  std::unique_ptr<broker::Broker> broker_;
+  std::unique_ptr<broker::Dispatcher> dispatcher_;
+  std::vector<std::unique_ptr<link::ConnectionSet>> connections_;  // one a loop
+  std::vector<std::unique_ptr<io::Listener>> listeners_;           // as config_.listeners
+  std::unique_ptr<AdminHttp> admin_;
+  std::vector<std::vector<std::pair<std::string, std::unique_ptr<io::Stream>>>> early_;  // one a loop, until serving
+  std::atomic<bool> serving_{false};
+  int64_t begun_ns_ = 0;
+};
+
+}  // namespace millrace::server
