@@ -66,6 +66,11 @@ Status LogOpener::run() {
     log_.parent_dirty_ = true;
     ++log_.names_version_;
   }
+  if (!params_.clean_shutdown) {
+    // The life before may have made names that it did not come to sync.
+    log_.parent_dirty_ = true;
+    ++log_.names_version_;
+  }
   TRY(clean_up_names());
   if (bases_.empty()) {
     TRY(begin_empty());
@@ -222,7 +227,7 @@ Status LogOpener::scan_segments() {
   for (size_t i = 0; i < log_.segments_.size(); ++i) {
     Segment& segment = *log_.segments_[i];
     const bool is_active = i + 1 == log_.segments_.size();
-    const bool beyond = !is_active && !params_.clean_shutdown && segment.next_offset() > checksums_from;
+    const bool beyond = !is_active && !params_.clean_shutdown && segment.next_offset() >= checksums_from;
     if (!is_active && !beyond && !epochs_lost_) continue;
     const Offset next_base = is_active ? kNoOffset : segment.next_offset();
     const auto note_epoch = [&](const BatchHeader& h) {
@@ -243,12 +248,12 @@ Status LogOpener::scan_segments() {
     TRY_ASSIGN(Segment::ScanResult scan,
                segment.scan({.checksums_from = checksums_from,
                              .index_interval_bytes = log_.config_.index_interval_bytes,
+                             .stop_at = is_active ? Offset(INT64_MAX) : next_base,
                              .trust_index_below = !whole},
                             log_.scratch_, kNoLeaderEpoch, note_epoch));
     if (!params_.clean_shutdown) {
       ++stats_.segments_scanned;
       stats_.bytes_scanned += scan.bytes_scanned;
-      segment.dirty = segment.next_offset() > known_durable();
       // Aborted transactions past the recovery point come again with the replay of the producers.
       Result<TxnIndex*> txns = segment.txn_index();
       if (txns) {
@@ -257,13 +262,16 @@ Status LogOpener::scan_segments() {
         segment.forget_txn_index();
         ++stats_.indexes_rebuilt;
       }
-    } else {
-      segment.dirty = false;
     }
-    if (!scan.damaged && !is_active && segment.next_offset() > next_base) {
-      scan.damaged = true;
-      scan.damage = fmt::format("{}: runs past the beginning of the next segment, {}", segment.file()->path(),
-                                next_base.v);
+    if (scan.overrun) {
+      // A truncation that was not synced before the next segment was begun: what it cut is back.
+      if (next_base < known_durable()) {
+        return Error(ErrorCode::corrupt, fmt::format("{}: runs past the beginning of the next segment, {}",
+                                                     segment.file()->path(), next_base.v));
+      }
+      TRY_ASSIGN(const uint64_t file_bytes, segment.file()->size());
+      stats_.bytes_cut += file_bytes - segment.size_bytes();
+      TRY(segment.cut_at_end());
     }
     if (scan.damaged) {
       TRY(cut(i, scan));
@@ -324,7 +332,11 @@ Status LogOpener::check_ends() {
   log_.log_start_offset_ = std::max(params_.log_start_offset, log_.segments_.front()->base_offset());
   log_.recovery_point_ = params_.clean_shutdown ? end : params_.recovery_point;
   log_.durable_end_ = params_.clean_shutdown ? end : known_durable();
-  for (const auto& segment : log_.segments_) log_.size_bytes_ += segment->size_bytes();
+  for (const auto& segment : log_.segments_) {
+    log_.size_bytes_ += segment->size_bytes();
+    // Also one that ends just there: it may have been truncated to that end.
+    segment->dirty = !params_.clean_shutdown && segment->next_offset() >= known_durable();
+  }
   if (log_.log_start_offset_ > end) {
     // Records up to the log start were deleted, and the tail that reached it was lost: nothing is left.
     TRY(log_.truncate_fully_and_start_at(log_.log_start_offset_, params_.now));

@@ -410,6 +410,10 @@ Result<Segment::ScanResult> Segment::scan(const ScanParams& params, Bytes& scrat
       TRY_ASSIGN(const bool matches, scanner.crc_matches());
       if (!matches) return damaged_here("checksum does not match");
     }
+    if (h.next_offset() > params.stop_at) {
+      result.overrun = true;
+      return result;
+    }
     first = false;
     result.last_epoch = std::max(result.last_epoch, h.leader_epoch);
     result.bytes_scanned += h.size;

@@ -112,11 +112,13 @@ class Segment {
   struct ScanParams {
     Offset checksums_from;  // batches that end beyond it have their checksum verified
     int32_t index_interval_bytes = 4096;
+    Offset stop_at{INT64_MAX};      // where the next segment begins: batches that reach it do not belong here
     bool trust_index_below = true;  // begin at the last sound index entry below checksums_from
   };
   struct ScanResult {
     bool damaged = false;  // the segment then ends before the damage, but the file is untouched
     std::string damage;    // what and where
+    bool overrun = false;  // ended before a batch that reaches stop_at
     uint64_t bytes_scanned = 0;
     LeaderEpoch last_epoch = kNoLeaderEpoch;
   };

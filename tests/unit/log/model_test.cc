@@ -1,6 +1,7 @@
 // Random life of a log against a plain list of batches: append, read, roll, truncate, delete, sync, kill,
 // power cut, clean restart. The seed is in the message of every failure.
 #include <random>
+#include <set>
 
 #include "log_fixture.h"
 
@@ -19,7 +20,7 @@ struct ModelBatch {
 class LogModel {
  public:
   explicit LogModel(uint32_t seed) : random_(seed) {
-    f_.config.segment_bytes = 400 + static_cast<int32_t>(random_() % 3000);
+    f_.config.segment_bytes = 1800 + static_cast<int32_t>(random_() % 3000);
     f_.config.index_interval_bytes = static_cast<int32_t>(random_() % 500);
     f_.config.retention_ms = -1;
     f_.config.retention_bytes = -1;
@@ -73,6 +74,7 @@ class LogModel {
     const Result<AppendResult> r = f_.log->append_as_leader(bytes, LeaderEpoch(epoch_), at_ms(now_));
     REQUIRE(r.ok());
     REQUIRE(r->base_offset == end);
+    history_.insert(bytes);
     batches_.push_back({end, r->last_offset + 1, bytes, s.timestamp + s.count - 1});
   }
 
@@ -182,6 +184,7 @@ class LogModel {
     const Offset first = f_.log->segments().front().base_offset;
     while (!batches_.empty() && batches_.front().base < first) batches_.erase(batches_.begin());
     f_.log->remove_pending(at_ms(now_));
+    log_start_ = f_.log->log_start_offset();
   }
 
   OpenParams params() {
@@ -218,13 +221,39 @@ class LogModel {
     f_.open(params());
     const Offset end = f_.log->log_end_offset();
     REQUIRE(end >= durable_end_);
-    while (!batches_.empty() && batches_.back().next > end) batches_.pop_back();
-    if (!batches_.empty()) REQUIRE(batches_.back().next == end);
+    adopt_survivors(end);
     // Twice gives the same.
     f_.open(params());
     REQUIRE(f_.log->log_end_offset() == end);
     REQUIRE(f_.stats.bytes_cut == 0);
+    retention();  // deleted segments may be back: below the log start
     ++epoch_;
+  }
+
+  /// What is durable is there as it was. Beyond it anything that once stood there may stand there again, also
+  /// what was truncated since (its epoch tells), but whole and in order.
+  void adopt_survivors(Offset end) {
+    const std::vector<ModelBatch> before = std::exchange(batches_, {});
+    for (const ModelBatch& b : before) {
+      if (b.next <= durable_end_ && b.next <= end) batches_.push_back(b);
+    }
+    const Offset known = batches_.empty() ? f_.log->segments().front().base_offset : batches_.back().next;
+    REQUIRE(known >= std::min(durable_end_, end));
+    if (known == end) return;
+    LeaderEpoch last = kNoLeaderEpoch;
+    for (Offset at = known; at < end;) {
+      const ReadResult r = f_.read(at);
+      const Bytes bytes = *Log::read_bytes(r);
+      record::BatchIterator it(bytes);
+      while (const std::optional<record::BatchView> view = *it.next()) {
+        REQUIRE(view->base_offset() == at);
+        REQUIRE(view->leader_epoch() >= last);
+        REQUIRE(history_.contains(to_bytes(view->bytes())));
+        last = view->leader_epoch();
+        at = view->next_offset();
+        batches_.push_back({view->base_offset(), at, to_bytes(view->bytes()), view->max_timestamp()});
+      }
+    }
   }
 
   void full_disk() {
@@ -234,6 +263,7 @@ class LogModel {
       const Offset end = f_.log->log_end_offset();
       const Result<AppendResult> r = f_.log->append_as_leader(bytes, LeaderEpoch(epoch_), at_ms(now_));
       if (r.ok()) {
+        history_.insert(bytes);
         batches_.push_back(
             {end, r->last_offset + 1, bytes, record::BatchView::parse(bytes)->max_timestamp()});
       } else {
@@ -264,6 +294,7 @@ class LogModel {
   Fixture f_;
   std::mt19937 random_;
   std::vector<ModelBatch> batches_;
+  std::set<Bytes> history_;
   Offset recovery_point_{0};
   Offset durable_end_{0};
   Offset log_start_{0};
