@@ -1,0 +1,247 @@
+#include "raft/raft.h"
+
+#include "support/catch.h"
+#include "unit/raft/story.h"
+
+using namespace millrace;
+using namespace millrace::raft;
+
+namespace {
+
+Slice slice_of(const std::string& text) {
+  return Slice(to_bytes(text));
+}
+
+Entry plain_entry(int64_t index, int64_t term, const std::string& text = "x") {
+  return {LogIndex(index), Term(term), EntryKind::payload, slice_of(text)};
+}
+
+ErrorCode open_error(Restored restored) {
+  Options o;
+  o.self = NodeId(1);
+  restored.initial.voters = {NodeId(1)};
+  return Raft::open(o, std::move(restored), Now{}).code();
+}
+
+// An elected leader 1 of three.
+std::unique_ptr<Story> elected(Options options = {}) {
+  auto s = std::make_unique<Story>(3, options);
+  s->time_out(1);
+  s->settle();
+  REQUIRE((*s)[1].leads());
+  s->forget();
+  return s;
+}
+
+size_t appends_with_entries(const Output& out, int to) {
+  size_t n = 0;
+  for (const Message& m : out.send) {
+    const auto* a = std::get_if<AppendRequest>(&m.body);
+    if (m.to == NodeId(to) && a != nullptr && !a->entries.empty()) ++n;
+  }
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("memberships survive encoding, and damage is noticed") {
+  const Membership m{{NodeId(1), NodeId(2), NodeId(7)}, {NodeId(3)}};
+  const Bytes bytes = encode_membership(m);
+  CHECK(decode_membership(bytes).value() == m);
+  for (size_t n = 0; n < bytes.size(); ++n)
+    CHECK(decode_membership(ByteView(bytes).first(n)).code() == ErrorCode::corrupt);
+  Bytes longer = bytes;
+  longer.push_back(0);
+  CHECK(decode_membership(longer).code() == ErrorCode::corrupt);
+  CHECK(decode_membership(encode_membership({{}, {NodeId(1)}})).code() == ErrorCode::corrupt);
+  CHECK(decode_membership(encode_membership({{NodeId(2), NodeId(1)}, {}})).code() == ErrorCode::corrupt);
+  CHECK(decode_membership(encode_membership({{NodeId(1), NodeId(1)}, {}})).code() == ErrorCode::corrupt);
+  CHECK(decode_membership(encode_membership({{NodeId(1)}, {NodeId(1)}})).code() == ErrorCode::corrupt);
+  const Bytes huge{0xff, 0xff, 0xff, 0xff};
+  CHECK(decode_membership(huge).code() == ErrorCode::corrupt);
+}
+
+TEST_CASE("a store that does not hang together does not open") {
+  const HardState hard{Term(5), kNobody};
+  CHECK(open_error({hard, {}, {plain_entry(1, 1), plain_entry(2, 3)}, {}}) == ErrorCode::none);
+  CHECK(open_error({hard, {}, {plain_entry(1, 1), plain_entry(3, 1)}, {}}) == ErrorCode::corrupt);
+  CHECK(open_error({hard, {}, {plain_entry(1, 3), plain_entry(2, 1)}, {}}) == ErrorCode::corrupt);
+  CHECK(open_error({hard, {}, {plain_entry(1, 6)}, {}}) == ErrorCode::corrupt);
+  CHECK(open_error({hard, {}, {{LogIndex(1), Term(1), EntryKind::membership, slice_of("?")}}, {}}) ==
+        ErrorCode::corrupt);
+  Snapshot snapshot{{LogIndex(3), Term(2), {{NodeId(1)}, {}}}, slice_of("state")};
+  CHECK(open_error({hard, snapshot, {plain_entry(2, 1), plain_entry(3, 2), plain_entry(4, 2)}, {}}) ==
+        ErrorCode::none);
+  CHECK(open_error({hard, snapshot, {plain_entry(5, 2)}, {}}) == ErrorCode::corrupt);
+}
+
+TEST_CASE("only a leader takes proposals, changes and transfers, and only sensible ones") {
+  auto s = elected();
+  const Slice p = slice_of("x");
+  CHECK((*s)[2].propose(std::span(&p, 1), s->now()).code() == ErrorCode::not_controller);
+  CHECK((*s)[2].change_membership(ChangeKind::add_learner, NodeId(9), s->now()).code() ==
+        ErrorCode::not_controller);
+  CHECK((*s)[2].transfer_leadership(NodeId(3), s->now()).code() == ErrorCode::not_controller);
+  Raft& leader = (*s)[1];
+  CHECK(leader.transfer_leadership(NodeId(1), s->now()).code() == ErrorCode::invalid_argument);
+  CHECK(leader.transfer_leadership(NodeId(9), s->now()).code() == ErrorCode::invalid_argument);
+  CHECK(leader.change_membership(ChangeKind::add_learner, NodeId(2), s->now()).code() ==
+        ErrorCode::invalid_argument);
+  CHECK(leader.change_membership(ChangeKind::add_learner, NodeId(-5), s->now()).code() ==
+        ErrorCode::invalid_argument);
+  CHECK(leader.change_membership(ChangeKind::promote_learner, NodeId(2), s->now()).code() ==
+        ErrorCode::invalid_argument);
+  CHECK(leader.change_membership(ChangeKind::remove, NodeId(9), s->now()).code() ==
+        ErrorCode::invalid_argument);
+  CHECK(leader.peers().size() == 2);
+
+  Story single(1);
+  single.tick(1);
+  single.settle();
+  CHECK(single[1].change_membership(ChangeKind::remove, NodeId(1), single.now()).code() ==
+        ErrorCode::invalid_argument);
+}
+
+TEST_CASE("a learner far behind is not promoted") {
+  Options o;
+  o.promotable_lag = 2;
+  Story s(1, o);
+  s.tick(1);
+  s.settle();
+  REQUIRE(s[1].change_membership(ChangeKind::add_learner, NodeId(2), s.now()).ok());  // nobody answers there
+  s.settle();
+  for (int i = 0; i < 3; ++i) s.propose(1, "x");
+  s.settle();
+  CHECK(s[1].change_membership(ChangeKind::promote_learner, NodeId(2), s.now()).code() ==
+        ErrorCode::invalid_argument);
+  s.add(2);
+  s.pass(250);
+  s.tick(1);
+  s.settle();
+  CHECK(s[1].change_membership(ChangeKind::promote_learner, NodeId(2), s.now()).ok());
+  s.settle();
+  CHECK(s[2].membership().is_voter(NodeId(2)));
+}
+
+TEST_CASE("a transfer to a node that does not answer is given up") {
+  auto s = elected();
+  s->isolate(3);
+  s->propose(1, "x");
+  REQUIRE((*s)[1].transfer_leadership(NodeId(3), s->now()).ok());
+  const Slice p = slice_of("y");
+  for (int i = 0; i < 5; ++i) {
+    s->pass(250);
+    s->tick(1);
+    s->settle();
+  }
+  CHECK((*s)[1].leads());
+  CHECK((*s)[1].propose(std::span(&p, 1), s->now()).ok());
+}
+
+TEST_CASE("proposals beyond the limit of uncommitted bytes are refused until some commit") {
+  Options o;
+  o.uncommitted_bytes_max = 10;
+  auto s = elected(o);
+  Raft& leader = (*s)[1];
+  const Slice six = slice_of("123456");
+  CHECK(leader.propose(std::span(&six, 1), s->now()).ok());
+  CHECK(leader.propose(std::span(&six, 1), s->now()).code() == ErrorCode::limit_exceeded);
+  s->settle();
+  CHECK(leader.propose(std::span(&six, 1), s->now()).ok());
+  s->settle();
+  const Slice large = slice_of(std::string(100, 'x'));  // one alone may be larger
+  CHECK(leader.propose(std::span(&large, 1), s->now()).ok());
+}
+
+TEST_CASE("a follower is sent so many messages and no more before it answers") {
+  Options o;
+  o.inflight_max = 4;
+  o.append_bytes_max = 1;
+  auto s = elected(o);
+  Raft& leader = (*s)[1];
+  for (int i = 0; i < 10; ++i) {
+    const Slice p = slice_of("entry");
+    REQUIRE(leader.propose(std::span(&p, 1), s->now()).ok());
+  }
+  const Output out = leader.take_output();
+  CHECK(appends_with_entries(out, 2) == 4);
+  CHECK(appends_with_entries(out, 3) == 4);
+  CHECK(out.entries.size() == 10);
+  leader.step({NodeId(2), NodeId(1), Term(1), AppendReply{true, LogIndex(1), LogIndex(2), {}, {}}}, s->now());
+  CHECK(appends_with_entries(leader.take_output(), 2) == 1);
+}
+
+TEST_CASE("with a write under way only messages come out") {
+  auto s = elected();
+  Raft& leader = (*s)[1];
+  const Slice p = slice_of("x");
+  REQUIRE(leader.propose(std::span(&p, 1), s->now()).ok());
+  Output out = leader.take_output(false);
+  CHECK(out.ticket == 0);
+  CHECK(out.entries.empty());
+  CHECK(out.send.size() == 2);
+  out = leader.take_output();
+  CHECK(out.ticket != 0);
+  CHECK(out.entries.size() == 1);
+  CHECK(leader.take_output().ticket == 0);
+}
+
+TEST_CASE("messages that no honest node sends change nothing") {
+  auto s = elected();
+  Raft& follower = (*s)[2];
+  s->propose(1, "a");
+  s->settle();
+  const LogIndex last = follower.log().last_index();
+  const LogIndex commit = follower.commit_index();
+  const auto from_leader = [&](AppendRequest a) {
+    follower.step({NodeId(1), NodeId(2), Term(1), std::move(a)}, s->now());
+    (void)follower.take_output();
+    CHECK(follower.log().last_index() == last);
+    CHECK(follower.commit_index() == commit);
+  };
+  from_leader({last, Term(1), commit, {plain_entry(last.v + 2, 1)}});  // a gap
+  from_leader({last, Term(1), commit, {plain_entry(last.v + 1, 2)}});  // a term to come
+  from_leader({last, Term(1), commit, {plain_entry(last.v + 1, 0)}});  // a term that went back
+  from_leader({last, Term(1), commit, {{last + 1, Term(1), EntryKind::membership, slice_of("?")}}});
+  from_leader({LogIndex(-5), Term(0), LogIndex(INT64_MIN), {}});
+  from_leader({LogIndex(INT64_MAX), Term(1), LogIndex(INT64_MAX), {}});
+  from_leader({LogIndex(0), Term(0), commit, {plain_entry(1, 0, "other")}});  // against what is committed
+  follower.step({NodeId(1), NodeId(2), Term(1), SnapshotRequest{{LogIndex(99), Term(1), {}}, 0, 0, {}}},
+                s->now());
+  CHECK(follower.commit_index() == commit);
+
+  Raft& leader = (*s)[1];
+  leader.step({NodeId(2), NodeId(1), Term(1), AppendReply{true, LogIndex(0), LogIndex(1000), {}, {}}},
+              s->now());
+  leader.step({NodeId(9), NodeId(1), Term(1), AppendReply{true, LogIndex(0), LogIndex(1), {}, {}}}, s->now());
+  leader.step({NodeId(2), NodeId(1), Term(1), SnapshotReply{LogIndex(5), 77}}, s->now());
+  leader.step({NodeId(2), NodeId(1), Term(1), AppendRequest{LogIndex(0), Term(0), LogIndex(0), {}}},
+              s->now());
+  leader.step({NodeId(2), NodeId(7), Term(9), AppendReply{}}, s->now());  // not for us
+  CHECK(leader.leads());
+  CHECK(leader.term() == Term(1));
+  CHECK(leader.commit_index() == commit);
+}
+
+TEST_CASE("a snapshot larger than the limit is not gathered") {
+  Options o;
+  o.snapshot_bytes_max = 10;
+  Story s(2, o);
+  const SnapshotMeta meta{LogIndex(5), Term(1), {{NodeId(1), NodeId(2)}, {}}};
+  s[2].step({NodeId(1), NodeId(2), Term(1), SnapshotRequest{meta, 0, 11, slice_of("x")}}, s.now());
+  s.settle();
+  CHECK(s.tell().find("snapshot") == std::string::npos);
+}
+
+TEST_CASE("entries behind a snapshot are kept for followers that lag a little") {
+  Options o;
+  o.trailing_entries = 2;
+  auto s = elected(o);
+  for (int i = 0; i < 6; ++i) s->propose(1, "x");
+  s->settle();
+  Raft& leader = (*s)[1];
+  leader.snapshot_taken({leader.snapshot_meta(LogIndex(6)), slice_of("state")});
+  CHECK(leader.log().base_index() == LogIndex(4));
+  leader.snapshot_taken({leader.snapshot_meta(LogIndex(5)), slice_of("older")});  // changes nothing
+  CHECK(leader.log().base_index() == LogIndex(4));
+}
