@@ -31,7 +31,7 @@ CompressionCodecs[CompressionTypes.ZSTD] = () => ({
 
 process.env.KAFKAJS_NO_PARTITIONER_WARNING = '1';
 const kafka = new Kafka({ brokers: [options.bootstrap], clientId: 'zoo', logLevel: logLevel.NOTHING,
-  retry: { retries: 4, initialRetryTime: 50 } });
+  retry: { retries: 6, initialRetryTime: 50 } });
 const admin = kafka.admin();
 
 class NotOffered extends Error {}
@@ -96,14 +96,14 @@ const numbers = (from, to) => Array.from({ length: to - from }, (_, i) => String
 async function create(what, numPartitions = 1, config = {}) {
   const topic = name(what);
   const configEntries = Object.entries(config).map(([key, value]) => ({ name: key, value }));
-  await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1, configEntries }], waitForLeaders: true });
+  await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1, configEntries }], waitForLeaders: false });
   await waitUntil('the new topic in the metadata', 10, async () => (await partitionsOf(topic)) === numPartitions);
   return topic;
 }
 
 async function partitionsOf(topic) {
-  if (!(await admin.listTopics()).includes(topic)) return 0;
-  return (await admin.fetchTopicMetadata({ topics: [topic] })).topics[0].partitions.length;
+  const { topics } = await admin.fetchTopicMetadata();  // of all topics: asking for a missing one would create it
+  return topics.find(t => t.name === topic)?.partitions.length ?? 0;
 }
 
 async function send(topic, messages, { compression = CompressionTypes.None, ...config } = {}) {
