@@ -1,0 +1,1 @@
+target_link_libraries(test_ledger PRIVATE millrace_proto)
