@@ -245,3 +245,31 @@ TEST_CASE("entries behind a snapshot are kept for followers that lag a little") 
   leader.snapshot_taken({leader.snapshot_meta(LogIndex(5)), slice_of("older")});  // changes nothing
   CHECK(leader.log().base_index() == LogIndex(4));
 }
+
+TEST_CASE("a majority that holds an entry of an earlier term commits nothing by that alone") {
+  // Figure 8 of the paper: only an entry of the leader's own term commits by counting.
+  Restored restored;
+  restored.hard_state.term = Term(2);
+  restored.entries = {plain_entry(1, 1), plain_entry(2, 2)};
+  Story s(3);
+  s.open(1, restored);
+  s.isolate(3);
+  s.time_out(1);
+  Raft& leader = s[1];
+  const auto round = [&] {
+    Output out = leader.take_output();
+    if (out.ticket != 0) leader.persisted(out.ticket, s.now());
+  };
+  leader.step({NodeId(2), NodeId(1), Term(3), VoteReply{true, true}}, s.now());
+  round();
+  leader.step({NodeId(2), NodeId(1), Term(3), VoteReply{false, true}}, s.now());
+  REQUIRE(leader.leads());
+  round();
+  leader.step({NodeId(2), NodeId(1), Term(3), AppendReply{true, LogIndex(0), LogIndex(2), {}, {}}}, s.now());
+  CHECK(leader.commit_index() == LogIndex(0));
+  CHECK(leader.change_membership(ChangeKind::add_learner, NodeId(4), s.now()).code() ==
+        ErrorCode::concurrent_transactions);
+  leader.step({NodeId(2), NodeId(1), Term(3), AppendReply{true, LogIndex(2), LogIndex(3), {}, {}}}, s.now());
+  CHECK(leader.commit_index() == LogIndex(3));
+  CHECK(leader.change_membership(ChangeKind::add_learner, NodeId(4), s.now()).ok());
+}
