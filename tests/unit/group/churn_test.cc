@@ -33,7 +33,7 @@ struct Client {
   std::optional<Token> waits_for;
   bool leads = false;
   std::vector<std::string> group_members;
-  bool may_be_forgotten = false;  // the coordinator has moved since it joined
+  bool may_be_forgotten = false;  // the coordinator has moved, or it was slow, since it joined
 };
 
 class Churn {
@@ -59,7 +59,10 @@ class Churn {
 
   /// Nobody dies any more: everybody ends up in one stable generation, and nobody else.
   void settle() {
-    for (Client& c : clients_) c.diligent = true;
+    for (Client& c : clients_) {
+      if (!c.diligent) c.may_be_forgotten = true;  // for what it did until now
+      c.diligent = true;
+    }
     for (int i = 0; i < 300; ++i) step(false);
     for (const char* name : {"even", "odd"}) {
       INFO(host_.shard().to_string(name));
@@ -74,6 +77,20 @@ class Churn {
     check_offsets();
     host_.check_replay();
     CHECK(host_.shard().counters().records_corrupt == 0);
+  }
+
+  void move_coordinator() {
+    ++reloads;
+    host_.reload();
+    waiting_.clear();
+    for (Client& c : clients_) {
+      c.may_be_forgotten = true;
+      if (!c.waits_for) continue;
+      // NOT_COORDINATOR: the request is sent again, to the one who has taken over.
+      c.waits_for.reset();
+      if (c.phase == Client::Phase::joining) c.phase = Client::Phase::away;
+    }
+    for (auto& [key, generation] : generations_) generation = {};  // unfinished ones are numbered again
   }
 
   int reloads = 0;
@@ -226,20 +243,6 @@ class Churn {
     deliver();
   }
 
-  void move_coordinator() {
-    ++reloads;
-    host_.reload();
-    waiting_.clear();
-    for (Client& c : clients_) {
-      c.may_be_forgotten = true;
-      if (!c.waits_for) continue;
-      // NOT_COORDINATOR: the request is sent again, to the one who has taken over.
-      c.waits_for.reset();
-      if (c.phase == Client::Phase::joining) c.phase = Client::Phase::away;
-    }
-    for (auto& [key, generation] : generations_) generation = {};  // unfinished ones are numbered again
-  }
-
   void deliver() {
     for (Reply& reply : host_.take_replies()) {
       const auto it = waiting_.find(reply.token);
@@ -358,10 +361,12 @@ class Churn {
 }  // namespace
 
 TEST_CASE("groups keep their promises through any churn", "[group]") {
-  const auto seed = GENERATE(range(1u, 9u));
+  const auto seed = GENERATE(range(1u, 7u));
   INFO("seed " << seed);
   Churn churn(seed);
-  churn.run(2'000, true);
+  churn.run(750, true);
+  churn.move_coordinator();
+  churn.run(750, true);
   churn.settle();
   CHECK(churn.reloads > 0);
   CHECK(churn.generations() > 20);
