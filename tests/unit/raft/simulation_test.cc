@@ -194,3 +194,18 @@ TEST_CASE("a single voter commits what it has written, through crashes") {
     sim.converge(10'000);
   });
 }
+
+TEST_CASE("learners follow a single voter that crashes") {
+  for_seeds(seeds(40), [](uint32_t seed) {
+    ClusterSim sim({.seed = seed, .voters = 1, .learners = 2, .delay_max_ms = 10, .raft = {}});
+    for (int i = 0; i < 15; ++i) {
+      sim.run(static_cast<int64_t>(sim.below(60)));
+      (void)sim.propose(NodeId(1));
+      sim.run(static_cast<int64_t>(sim.below(20)));
+      sim.crash(NodeId(1));
+      sim.restart(NodeId(1));
+      if (i % 5 == 4) sim.run(3000);
+    }
+    recover(sim);
+  });
+}
