@@ -273,3 +273,70 @@ TEST_CASE("a majority that holds an entry of an earlier term commits nothing by 
   CHECK(leader.commit_index() == LogIndex(3));
   CHECK(leader.change_membership(ChangeKind::add_learner, NodeId(4), s.now()).ok());
 }
+
+TEST_CASE("a follower commits no further than the log is known to agree") {
+  // Two entries of an old leader lie beyond what the new one has compared; its commit index does not vouch
+  // for them.
+  Restored restored;
+  restored.hard_state.term = Term(3);
+  restored.entries = {plain_entry(1, 1), plain_entry(2, 2), plain_entry(3, 2)};
+  Story s(3);
+  s.open(1, restored);
+  s[1].step({NodeId(2), NodeId(1), Term(3), AppendRequest{LogIndex(1), Term(1), LogIndex(3), {}}}, s.now());
+  CHECK(s[1].commit_index() == LogIndex(1));
+}
+
+TEST_CASE("a membership that is cut from the log is no longer in force") {
+  const Membership four{{NodeId(1), NodeId(2), NodeId(3)}, {NodeId(4)}};
+  Restored restored;
+  restored.hard_state.term = Term(2);
+  restored.entries = {plain_entry(1, 1),
+                      {LogIndex(2), Term(1), EntryKind::membership, Slice(encode_membership(four))}};
+  Story s(3);
+  s.open(1, restored);
+  CHECK(s[1].membership() == four);
+  s[1].step(
+      {NodeId(2), NodeId(1), Term(2), AppendRequest{LogIndex(1), Term(1), LogIndex(0), {plain_entry(2, 2)}}},
+      s.now());
+  CHECK(s[1].membership() == Membership{{NodeId(1), NodeId(2), NodeId(3)}, {}});
+}
+
+TEST_CASE("a vote is not looked at while the leader is heard, unless the leader wishes it") {
+  auto s = elected();
+  Raft& follower = (*s)[2];
+  follower.step({NodeId(3), NodeId(2), Term(9), VoteRequest{false, false, LogIndex(99), Term(8)}}, s->now());
+  CHECK(follower.term() == Term(1));
+  CHECK(follower.leader() == NodeId(1));
+  follower.step({NodeId(3), NodeId(2), Term(9), VoteRequest{false, true, LogIndex(99), Term(8)}}, s->now());
+  CHECK(follower.term() == Term(9));
+  CHECK(follower.vote() == NodeId(3));
+}
+
+TEST_CASE("a write from before a snapshot was installed makes nothing after it durable") {
+  Story s(3);
+  Raft& r = s[1];
+  AppendRequest junk{LogIndex(0), Term(0), LogIndex(0), {}};
+  for (int64_t i = 1; i <= 9; ++i) junk.entries.push_back(plain_entry(i, 1));
+  r.step({NodeId(2), NodeId(1), Term(1), junk}, s.now());
+  const uint64_t old_write = r.take_output().ticket;
+  REQUIRE(old_write != 0);
+
+  const SnapshotMeta meta{LogIndex(5), Term(2), {{NodeId(1), NodeId(2), NodeId(3)}, {}}};
+  r.step({NodeId(3), NodeId(1), Term(2), SnapshotRequest{meta, 0, 1, slice_of("s")}}, s.now());
+  AppendRequest rest{LogIndex(5), Term(2), LogIndex(9), {}};
+  for (int64_t i = 6; i <= 9; ++i) rest.entries.push_back(plain_entry(i, 2));
+  r.step({NodeId(3), NodeId(1), Term(2), rest}, s.now());
+  const Output out = r.take_output();
+  REQUIRE(out.snapshot.has_value());
+  CHECK(out.entries.size() == 4);
+  CHECK(out.send.empty());
+
+  r.persisted(old_write, s.now());
+  Output then = r.take_output();
+  CHECK(then.committed.empty());
+  CHECK(then.send.empty());
+  r.persisted(out.ticket, s.now());
+  then = r.take_output();
+  CHECK(then.committed.size() == 4);
+  CHECK(then.send.size() == 2);
+}
