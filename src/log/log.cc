@@ -228,6 +228,7 @@ Status Log::write_out(ByteView bytes) {
   Status written = segment.file()->write_at(segment.size_bytes(), bytes);
   if (written) return written;
   // Part of it may be there (a full disk takes what fits): cut before anything else is appended.
+  segment.dirty = true;
   const Status cut = segment.file()->truncate(segment.size_bytes());
   if (!cut) {
     failed_ = true;
@@ -347,15 +348,22 @@ Result<SyncPlan> Log::plan_sync(SyncScope scope) {
   TRY(usable());
   SyncPlan plan;
   plan.end = log_end_offset_;
-  plan.scope = scope;
   plan.generation = generation_;
   plan.names_version = names_version_;
   plan.epochs_version = epochs_version_;
   if (scope == SyncScope::everything) {
-    TRY(active().write_indexes(unsynced_));
+    for (const auto& segment : segments_) {
+      // Those of closed segments were written at the roll, but some had to be made anew.
+      if (segment->indexes_loaded()) TRY(segment->write_indexes(unsynced_));
+    }
+    plan.recovery_point = plan.end;
     if (epochs_version_ != epochs_synced_) {
       plan.replacements.emplace_back(io::join_path(directory_, kEpochCheckpointName), epochs_.encode());
     }
+  }
+  if (scope == SyncScope::records && epochs_version_ == epochs_synced_) {
+    // Closed segments will be on disk wholly: their indexes and the snapshot were written at the roll.
+    plan.recovery_point = active().base_offset();
   }
   for (const auto& segment : segments_) {
     if (segment->dirty) plan.files.push_back(segment->file());
@@ -382,13 +390,9 @@ void Log::synced(const SyncPlan& plan, const Status& outcome) {
   names_synced_ = std::max(names_synced_, plan.names_version);
   parent_dirty_ = parent_dirty_ && plan.directories.empty();
   durable_end_ = std::max(durable_end_, plan.end);
-  if (plan.scope == SyncScope::everything) {
-    epochs_synced_ = std::max(epochs_synced_, plan.epochs_version);
-    recovery_point_ = std::max(recovery_point_, plan.end);
-  } else if (epochs_version_ == epochs_synced_) {
-    // Closed segments are wholly on disk, indexes and snapshot included: they were written at the roll.
-    recovery_point_ = std::max(recovery_point_, std::min(plan.end, active().base_offset()));
-  }
+  // Only a plan that carried the epochs, or had none to carry, may move it: see plan_sync().
+  recovery_point_ = std::max(recovery_point_, plan.recovery_point);
+  if (plan.recovery_point != kNoOffset) epochs_synced_ = std::max(epochs_synced_, plan.epochs_version);
 }
 
 Status Log::flush() {

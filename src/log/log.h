@@ -98,9 +98,9 @@ struct SyncPlan {
   std::vector<std::shared_ptr<io::File>> files;
   std::vector<std::string> directories;
   std::vector<std::pair<std::string, std::string>>
-      replacements;  // path, content: small files, replaced whole
-  Offset end = kNoOffset;
-  SyncScope scope = SyncScope::records;
+      replacements;                   // path, content: small files, replaced whole
+  Offset end = kNoOffset;             // record bytes below it are covered
+  Offset recovery_point = kNoOffset;  // indexes, snapshots and epochs below it are covered
   uint64_t generation = 0;
   uint64_t names_version = 0;
   uint64_t epochs_version = 0;

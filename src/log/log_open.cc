@@ -255,23 +255,22 @@ Status LogOpener::scan_segments() {
       ++stats_.segments_scanned;
       stats_.bytes_scanned += scan.bytes_scanned;
       // Aborted transactions past the recovery point come again with the replay of the producers.
-      Result<TxnIndex*> txns = segment.txn_index();
-      if (txns) {
-        (*txns)->truncate_to_offset(checksums_from);
-      } else {
+      const Status known = segment.truncate_txn_index(checksums_from);
+      if (known.code() == ErrorCode::corrupt) {
         segment.forget_txn_index();
         ++stats_.indexes_rebuilt;
+      } else if (!known) {
+        return known;
       }
     }
-    if (scan.overrun) {
-      // A truncation that was not synced before the next segment was begun: what it cut is back.
-      if (next_base < known_durable()) {
-        return Error(ErrorCode::corrupt, fmt::format("{}: runs past the beginning of the next segment, {}",
-                                                     segment.file()->path(), next_base.v));
-      }
+    const bool complete = !is_active && segment.next_offset() == next_base;
+    if (scan.overrun || (scan.damaged && complete)) {
+      // Bytes that were cut away, but not synced, before the next segment was begun: they are back. Nothing
+      // that is missing lies among them if the next segment goes on here; if not, that is said below.
       TRY_ASSIGN(const uint64_t file_bytes, segment.file()->size());
       stats_.bytes_cut += file_bytes - segment.size_bytes();
       TRY(segment.cut_at_end());
+      scan.damaged = false;
     }
     if (scan.damaged) {
       TRY(cut(i, scan));
@@ -281,7 +280,7 @@ Status LogOpener::scan_segments() {
       segment.finish_time_index();
       TRY(segment.write_indexes(log_.unsynced_));
       log_.note_index_use(segment);
-      if (log_.config_.compact_policy || segment.next_offset() == next_base) continue;
+      if (log_.config_.compact_policy || complete) continue;
       // Every batch verified, and the next segment does not go on here: unsynced bytes at a batch boundary
       // lost.
       scan.damage = fmt::format("{}: ends at offset {}, the next segment begins at {}",

@@ -6,22 +6,26 @@
 
 namespace millrace::log {
 
-Result<OffsetIndex> OffsetIndex::parse(ByteView file, uint64_t segment_bytes) {
-  if (file.size() % kEntrySize != 0)
-    return Error(ErrorCode::corrupt, "offset index: size is no multiple of 8");
+OffsetIndex OffsetIndex::sound_prefix(ByteView file, uint64_t segment_bytes) {
   OffsetIndex index;
   index.entries_.reserve(file.size() / kEntrySize);
   Entry last{-1, -1};
-  for (size_t at = 0; at < file.size(); at += kEntrySize) {
+  for (size_t at = 0; at + kEntrySize <= file.size(); at += kEntrySize) {
     const Entry e{load_be<int32_t>(&file[at]), load_be<int32_t>(&file[at + 4])};
-    if (e.relative_offset <= last.relative_offset || e.position <= last.position) {
-      return Error(ErrorCode::corrupt, "offset index: entries do not ascend");
-    }
-    if (static_cast<uint64_t>(e.position) >= segment_bytes) {
-      return Error(ErrorCode::corrupt, "offset index: entry beyond the end of the segment");
+    if (e.relative_offset <= last.relative_offset || e.position <= last.position ||
+        static_cast<uint64_t>(e.position) >= segment_bytes) {
+      break;
     }
     index.entries_.push_back(e);
     last = e;
+  }
+  return index;
+}
+
+Result<OffsetIndex> OffsetIndex::parse(ByteView file, uint64_t segment_bytes) {
+  OffsetIndex index = sound_prefix(file, segment_bytes);
+  if (index.size() * kEntrySize != file.size()) {
+    return Error(ErrorCode::corrupt, "offset index: entries do not ascend, or not within the segment");
   }
   return index;
 }

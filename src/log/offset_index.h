@@ -29,6 +29,8 @@ class OffsetIndex {
   /// Entries of an index file for a segment of `segment_bytes` bytes. Errors: corrupt (size no multiple of an
   /// entry, not ascending, a position outside the segment).
   static Result<OffsetIndex> parse(ByteView file, uint64_t segment_bytes);
+  /// The entries before the first that parse() would refuse: what a crash left of a file.
+  static OffsetIndex sound_prefix(ByteView file, uint64_t segment_bytes);
   /// Entries from number `first` on, in file order.
   Bytes encode(size_t first = 0) const;
 

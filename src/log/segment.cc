@@ -88,12 +88,12 @@ Status Segment::truncate_to(Offset offset, Bytes& scratch) {
   size_bytes_ = position;
   next_offset_ = end;
   offset_index_.truncate_to_position(position);
-  index_files_stale_ = true;
-  TRY_ASSIGN(TxnIndex* const txns, txn_index());
-  txns->truncate_to_offset(end);
-  txn_file_stale_ = true;
+  TRY(truncate_txn_index(end));
   // What the time index knows beyond its last entry is found again by reading from the last offset entry.
   time_index_.truncate_to_offset(end - base_offset_);
+  offset_entries_written_ = std::min(offset_entries_written_, offset_index_.size());
+  time_entries_written_ = std::min(time_entries_written_, time_index_.size());
+  if (index_files_ == FileState::prefix) index_files_ = FileState::longer;
   max_timestamp_ = time_index_.empty() ? -1 : time_index_.last()->timestamp;
   max_timestamp_offset_ =
       time_index_.empty() ? kNoOffset : base_offset_ + int64_t{time_index_.last()->relative_offset};
@@ -125,7 +125,8 @@ void Segment::clear_indexes() {
   max_timestamp_ = -1;
   max_timestamp_offset_ = kNoOffset;
   max_timestamp_known_ = true;
-  index_files_stale_ = true;
+  offset_entries_written_ = time_entries_written_ = 0;
+  index_files_ = FileState::unknown;
 }
 
 Status Segment::load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint32_t* rebuilt) {
@@ -147,7 +148,7 @@ Status Segment::load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint3
       max_timestamp_known_ = true;
       offset_entries_written_ = offset_index_.size();
       time_entries_written_ = time_index_.size();
-      index_files_stale_ = false;
+      index_files_ = FileState::prefix;
       indexes_loaded_ = true;
       // The last entry speaks for the whole segment: a wrong one would hide it from lookups by time.
       if (time_index_.empty() || names_a_batch(*time_index_.last(), scratch)) return {};
@@ -198,8 +199,8 @@ Status Segment::rebuild_indexes(Bytes& scratch, int32_t index_interval_bytes) {
 }
 
 void Segment::unload_indexes() {
-  if (!indexes_loaded_ || index_files_stale_ || offset_entries_written_ != offset_index_.size() ||
-      time_entries_written_ != time_index_.size()) {
+  if (!indexes_loaded_ || index_files_ != FileState::prefix ||
+      offset_entries_written_ != offset_index_.size() || time_entries_written_ != time_index_.size()) {
     return;
   }
   offset_index_ = OffsetIndex();
@@ -207,41 +208,44 @@ void Segment::unload_indexes() {
   indexes_loaded_ = false;
 }
 
-Status Segment::write_index(FileKind kind, const Bytes& bytes, size_t first, size_t entry_size, bool truncate,
+Status Segment::write_index(FileKind kind, FileState state, const Bytes& bytes, size_t keep_bytes,
                             std::vector<std::shared_ptr<io::File>>& files) {
+  if (state == FileState::unknown) {
+    ASSERT(keep_bytes == 0);
+    return disk_.replace_file(path_of(kind), bytes);
+  }
   TRY_ASSIGN(const std::shared_ptr<io::File> file, disk_.open(path_of(kind), io::OpenMode::create));
-  if (truncate) TRY(file->truncate(first * entry_size));
-  if (!bytes.empty()) TRY(file->write_at(first * entry_size, bytes));
+  if (state == FileState::longer) TRY(file->truncate(keep_bytes));
+  if (!bytes.empty()) TRY(file->write_at(keep_bytes, bytes));
   files.push_back(file);
   return {};
 }
 
 Status Segment::write_indexes(std::vector<std::shared_ptr<io::File>>& files) {
   ASSERT(indexes_loaded_);
-  if (index_files_stale_) offset_entries_written_ = time_entries_written_ = 0;
-  if (index_files_stale_ || offset_entries_written_ != offset_index_.size()) {
-    TRY(write_index(FileKind::offset_index, offset_index_.encode(offset_entries_written_),
-                    offset_entries_written_, OffsetIndex::kEntrySize, index_files_stale_, files));
-    offset_entries_written_ = offset_index_.size();
+  const bool all = index_files_ != FileState::prefix;
+  if (all || offset_entries_written_ != offset_index_.size()) {
+    TRY(write_index(FileKind::offset_index, index_files_, offset_index_.encode(offset_entries_written_),
+                    offset_entries_written_ * OffsetIndex::kEntrySize, files));
   }
-  if (index_files_stale_ || time_entries_written_ != time_index_.size()) {
-    TRY(write_index(FileKind::time_index, time_index_.encode(time_entries_written_), time_entries_written_,
-                    TimeIndex::kEntrySize, index_files_stale_, files));
-    time_entries_written_ = time_index_.size();
+  if (all || time_entries_written_ != time_index_.size()) {
+    TRY(write_index(FileKind::time_index, index_files_, time_index_.encode(time_entries_written_),
+                    time_entries_written_ * TimeIndex::kEntrySize, files));
   }
-  index_files_stale_ = false;
+  offset_entries_written_ = offset_index_.size();
+  time_entries_written_ = time_index_.size();
+  index_files_ = FileState::prefix;
   return write_txn_index(files);
 }
 
 Status Segment::write_txn_index(std::vector<std::shared_ptr<io::File>>& files) {
-  if (!txn_loaded_ || (!txn_file_stale_ && txn_entries_written_ == txn_index_.size())) return {};
-  if (txn_file_stale_) txn_entries_written_ = 0;
-  if (!txn_index_.empty() || disk_.exists(path_of(FileKind::txn_index))) {
-    TRY(write_index(FileKind::txn_index, txn_index_.encode(txn_entries_written_), txn_entries_written_,
-                    TxnIndex::kEntrySize, txn_file_stale_, files));
-  }
+  if (!txn_loaded_) return {};
+  const bool clean = txn_file_ == FileState::prefix || txn_file_ == FileState::absent;
+  if (clean && txn_entries_written_ == txn_index_.size()) return {};
+  TRY(write_index(FileKind::txn_index, txn_file_, txn_index_.encode(txn_entries_written_),
+                  txn_entries_written_ * TxnIndex::kEntrySize, files));
   txn_entries_written_ = txn_index_.size();
-  txn_file_stale_ = false;
+  txn_file_ = FileState::prefix;
   return {};
 }
 
@@ -312,6 +316,7 @@ Result<TxnIndex*> Segment::txn_index() {
       txn_index_ = std::move(*parsed);
     }
     txn_entries_written_ = txn_index_.size();
+    txn_file_ = content ? FileState::prefix : FileState::absent;
     txn_loaded_ = true;
   }
   return &txn_index_;
@@ -323,10 +328,21 @@ Status Segment::note_aborted(const AbortedTxn& txn) {
   return {};
 }
 
+Status Segment::truncate_txn_index(Offset offset) {
+  TRY_ASSIGN(TxnIndex* const index, txn_index());
+  index->truncate_to_offset(offset);
+  if (txn_entries_written_ > index->size()) {
+    txn_entries_written_ = index->size();
+    txn_file_ = FileState::longer;
+  }
+  return {};
+}
+
 void Segment::forget_txn_index() {
   txn_index_ = TxnIndex();
   txn_loaded_ = true;
-  txn_file_stale_ = true;
+  txn_entries_written_ = 0;
+  txn_file_ = FileState::unknown;
 }
 
 Result<int64_t> Segment::max_timestamp(Bytes& scratch, int32_t index_interval_bytes) {
@@ -342,40 +358,62 @@ void Segment::set_closed(Offset next_segment_base) {
   indexes_loaded_ = false;
   max_timestamp_known_ = false;
   txn_loaded_ = false;
-  index_files_stale_ = false;
+  index_files_ = FileState::prefix;  // load_indexes() will see
+}
+
+// Takes over what of the index files lies below `trusted` (relative offset); the position to go on from.
+Result<uint64_t> Segment::adopt_indexes(int64_t trusted, Bytes& scratch) {
+  TRY_ASSIGN(const std::optional<Bytes> offsets, read_index_file(disk_, path_of(FileKind::offset_index)));
+  TRY_ASSIGN(const std::optional<Bytes> times, read_index_file(disk_, path_of(FileKind::time_index)));
+  if (!offsets || !times) return uint64_t{0};
+  OffsetIndex offset_index = OffsetIndex::sound_prefix(*offsets, size_bytes_);
+  offset_index.truncate_to_offset(trusted);
+  if (offset_index.empty()) return uint64_t{0};
+  const OffsetIndex::Entry last = offset_index.entries().back();
+  // A time entry is never ahead of the offset entry made with it (the closing one is made anew), so the time
+  // index is complete if it is sound, or goes on beyond that.
+  bool whole = false;
+  TimeIndex time_index = TimeIndex::sound_prefix(*times, whole);
+  if (!whole && (time_index.empty() || time_index.last()->relative_offset <= last.relative_offset)) {
+    return uint64_t{0};
+  }
+  time_index.truncate_to_offset(int64_t{last.relative_offset} + 1);
+  BatchScanner probe(*file_, static_cast<uint64_t>(last.position), size_bytes_, scratch, 512);
+  const Result<bool> found = probe.next();
+  if (!found || !*found || probe.header().last_offset() - base_offset_ != last.relative_offset)
+    return uint64_t{0};
+  offset_index_ = std::move(offset_index);
+  time_index_ = std::move(time_index);
+  offset_entries_written_ = offset_index_.size();
+  time_entries_written_ = time_index_.size();
+  index_files_ = FileState::longer;
+  if (const auto entry = time_index_.last()) {
+    max_timestamp_ = entry->timestamp;
+    max_timestamp_offset_ = base_offset_ + int64_t{entry->relative_offset};
+  }
+  return static_cast<uint64_t>(last.position);
 }
 
 Result<Segment::ScanResult> Segment::scan(const ScanParams& params, Bytes& scratch, LeaderEpoch epoch_before,
                                           const std::function<void(const BatchHeader&)>& each) {
-  const uint64_t file_bytes = size_bytes_;
   const int64_t trusted = params.checksums_from > base_offset_ ? params.checksums_from - base_offset_ : 0;
   clear_indexes();
   uint64_t start = 0;
   if (params.trust_index_below && trusted > 0) {
-    TRY_ASSIGN(const std::optional<Bytes> offsets, read_index_file(disk_, path_of(FileKind::offset_index)));
-    TRY_ASSIGN(const std::optional<Bytes> times, read_index_file(disk_, path_of(FileKind::time_index)));
-    Result<OffsetIndex> offset_index = OffsetIndex::parse(offsets.value_or(Bytes()), file_bytes);
-    Result<TimeIndex> time_index = TimeIndex::parse(times.value_or(Bytes()));
-    if (offset_index && time_index) {
-      offset_index->truncate_to_offset(trusted);
-      if (!offset_index->empty()) {
-        const OffsetIndex::Entry last = offset_index->entries().back();
-        // A time entry is never ahead of the offset entry made with it; the closing one is made anew.
-        time_index->truncate_to_offset(int64_t{last.relative_offset} + 1);
-        BatchScanner probe(*file_, static_cast<uint64_t>(last.position), file_bytes, scratch, 512);
-        const Result<bool> found = probe.next();
-        if (found && *found && probe.header().last_offset() - base_offset_ == last.relative_offset) {
-          start = static_cast<uint64_t>(last.position);
-          offset_index_ = std::move(*offset_index);
-          time_index_ = std::move(*time_index);
-          if (const auto entry = time_index_.last()) {
-            max_timestamp_ = entry->timestamp;
-            max_timestamp_offset_ = base_offset_ + int64_t{entry->relative_offset};
-          }
-        }
-      }
-    }
+    TRY_ASSIGN(start, adopt_indexes(trusted, scratch));
   }
+  Result<ScanResult> result = walk(params, start, scratch, epoch_before, each);
+  // With nothing indexed below the recovery point there is nothing in the files that must not be lost.
+  if (index_files_ == FileState::unknown && !offset_index_.floor_offset(trusted - 1)) {
+    index_files_ = FileState::longer;
+  }
+  return result;
+}
+
+Result<Segment::ScanResult> Segment::walk(const ScanParams& params, uint64_t start, Bytes& scratch,
+                                          LeaderEpoch epoch_before,
+                                          const std::function<void(const BatchHeader&)>& each) {
+  const uint64_t file_bytes = size_bytes_;
   indexes_loaded_ = true;
   txn_loaded_ = false;
   size_bytes_ = start;

@@ -98,6 +98,9 @@ class Segment {
   Result<TxnIndex*> txn_index();
   /// Adds a transaction aborted by the marker just appended (or replayed: known ones are skipped).
   Status note_aborted(const AbortedTxn& txn);
+  /// Drops transactions whose marker is at or beyond `offset`. Errors as txn_index().
+  Status truncate_txn_index(Offset offset);
+  /// Empties a damaged transaction index; the file is replaced when it is written next.
   void forget_txn_index();
 
   /// Greatest timestamp of the segment, -1 if none has one. For a closed segment it may take a read of the
@@ -137,10 +140,21 @@ class Segment {
   bool dirty = false;
 
  private:
+  // What the index files hold, so that what was synced of them is never rewritten in place.
+  enum class FileState : uint8_t {
+    absent,
+    prefix,   // the first `written` entries
+    longer,   // those and more, which must go
+    unknown,  // to be replaced as a whole
+  };
+
   void index_batch(const BatchHeader& batch, uint64_t position, int32_t index_interval_bytes);
   void clear_indexes();
+  Result<uint64_t> adopt_indexes(int64_t trusted, Bytes& scratch);
+  Result<ScanResult> walk(const ScanParams& params, uint64_t start, Bytes& scratch, LeaderEpoch epoch_before,
+                          const std::function<void(const BatchHeader&)>& each);
   bool names_a_batch(const TimeIndex::Entry& entry, Bytes& scratch) const;
-  Status write_index(FileKind kind, const Bytes& bytes, size_t first, size_t entry_size, bool truncate,
+  Status write_index(FileKind kind, FileState state, const Bytes& bytes, size_t keep_bytes,
                      std::vector<std::shared_ptr<io::File>>& files);
 
   io::Disk& disk_;
@@ -159,9 +173,9 @@ class Segment {
   Offset max_timestamp_offset_ = kNoOffset;
   bool max_timestamp_known_ = true;
   bool indexes_loaded_ = true;
-  bool index_files_stale_ = true;  // the files may hold more than, or something else than, what was written
+  FileState index_files_ = FileState::absent;
+  FileState txn_file_ = FileState::absent;
   bool txn_loaded_ = true;
-  bool txn_file_stale_ = false;
 };
 
 }  // namespace millrace::log

@@ -6,22 +6,26 @@
 
 namespace millrace::log {
 
-Result<TimeIndex> TimeIndex::parse(ByteView file) {
-  if (file.size() % kEntrySize != 0)
-    return Error(ErrorCode::corrupt, "time index: size is no multiple of 12");
+TimeIndex TimeIndex::sound_prefix(ByteView file, bool& whole) {
   TimeIndex index;
   index.timestamps_.reserve(file.size() / kEntrySize);
   index.offsets_.reserve(file.size() / kEntrySize);
   Entry last{-1, -1};
-  for (size_t at = 0; at < file.size(); at += kEntrySize) {
+  for (size_t at = 0; at + kEntrySize <= file.size(); at += kEntrySize) {
     const Entry e{load_be<int64_t>(&file[at]), load_be<int32_t>(&file[at + 8])};
-    if (e.timestamp <= last.timestamp || e.relative_offset <= last.relative_offset) {
-      return Error(ErrorCode::corrupt, "time index: entries do not ascend");
-    }
+    if (e.timestamp <= last.timestamp || e.relative_offset <= last.relative_offset) break;
     index.timestamps_.push_back(e.timestamp);
     index.offsets_.push_back(e.relative_offset);
     last = e;
   }
+  whole = index.size() * kEntrySize == file.size();
+  return index;
+}
+
+Result<TimeIndex> TimeIndex::parse(ByteView file) {
+  bool whole = false;
+  TimeIndex index = sound_prefix(file, whole);
+  if (!whole) return Error(ErrorCode::corrupt, "time index: entries do not ascend");
   return index;
 }
 

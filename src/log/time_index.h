@@ -24,6 +24,8 @@ class TimeIndex {
 
   /// Errors: corrupt (size no multiple of an entry, not ascending, negative offset).
   static Result<TimeIndex> parse(ByteView file);
+  /// The entries before the first that parse() would refuse; `whole` if there was none.
+  static TimeIndex sound_prefix(ByteView file, bool& whole);
   Bytes encode(size_t first = 0) const;
 
   /// Adds an entry if its timestamp is later than the last one's; true if added.

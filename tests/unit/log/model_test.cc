@@ -303,7 +303,7 @@ class LogModel {
 };
 
 TEST_CASE("a random life agrees with a plain list") {
-  for (uint32_t seed = 1; seed <= 200; ++seed) {
+  for (uint32_t seed = 1; seed <= 6000; ++seed) {
     INFO("seed " << seed);
     LogModel(seed).run(150);
   }
