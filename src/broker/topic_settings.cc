@@ -61,7 +61,9 @@ control::NewTopic automatic_topic(const Broker& broker, const meta::Image& image
     t.partitions = static_cast<int32_t>(broker.setting_int(image, "offsets.topic.num.partitions"));
     // Internal topics take as many replicas as there are brokers while the cluster is smaller than configured.
     size_t live = 0;
-    image.brokers().for_each([&](BrokerId, const meta::BrokerRef& b) { live += b->fenced ? 0 : 1; });
+    image.brokers().for_each([&](BrokerId, const meta::BrokerRef& b) {
+      if (!b->fenced) ++live;
+    });
     const int64_t wanted = broker.setting_int(image, "offsets.topic.replication.factor");
     t.replication_factor = static_cast<int16_t>(std::min<int64_t>(wanted, static_cast<int64_t>(std::max<size_t>(live, 1))));
     t.configs.push_back({"cleanup.policy", "compact"});
