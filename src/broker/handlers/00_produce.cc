@@ -16,11 +16,11 @@ namespace {
 
 constexpr int16_t kAcksAll = -1;
 
-using Response = wire::ProduceResponse;
-using PartitionResponse = Response::PartitionProduceResponse;
+using ProduceReply = wire::ProduceResponse;
+using ProducePartition = ProduceReply::PartitionProduceResponse;
 
-PartitionResponse refused(int32_t index, ErrorCode code, std::string message = {}) {
-  PartitionResponse r;
+ProducePartition produce_refused(int32_t index, ErrorCode code, std::string message = {}) {
+  ProducePartition r;
   r.index = index;
   r.error_code = static_cast<int16_t>(wire_code(code));
   r.base_offset = -1;
@@ -33,7 +33,7 @@ PartitionResponse refused(int32_t index, ErrorCode code, std::string message = {
 /// A produce that waits until its last record is committed on every partition, or for its deadline.
 class PendingProduce final : public partition::CommitWaiter, public std::enable_shared_from_this<PendingProduce> {
  public:
-  PendingProduce(Call call, Response response) : call_(std::move(call)), response_(std::move(response)) {}
+  PendingProduce(Call call, ProduceReply response) : call_(std::move(call)), response_(std::move(response)) {}
 
   io::Loop& loop() override { return call_.loop(); }
 
@@ -42,7 +42,7 @@ class PendingProduce final : public partition::CommitWaiter, public std::enable_
   /// `tag`: topic index << 32 | partition index in the response.
   void on_commit(uint64_t tag, ErrorCode outcome) override {
     if (answered_) return;
-    PartitionResponse& p = at(tag);
+    ProducePartition& p = at(tag);
     p.error_code = static_cast<int16_t>(wire_code(outcome));
     done_.insert(tag);
     if (outcome != ErrorCode::none) p.base_offset = -1;
@@ -65,14 +65,14 @@ class PendingProduce final : public partition::CommitWaiter, public std::enable_
   bool waiting() const { return waiting_ != 0; }
 
  private:
-  PartitionResponse& at(uint64_t tag) {
+  ProducePartition& at(uint64_t tag) {
     return response_.responses[tag >> 32].partition_responses[tag & 0xffffffff];
   }
   void on_deadline() {
     timer_ = 0;
     for (const uint64_t tag : tags_) {
       if (done_.contains(tag)) continue;
-      PartitionResponse& p = at(tag);
+      ProducePartition& p = at(tag);
       p.error_code = static_cast<int16_t>(ErrorCode::request_timed_out);  // the data stays
       p.base_offset = -1;
     }
@@ -80,7 +80,7 @@ class PendingProduce final : public partition::CommitWaiter, public std::enable_
   }
 
   Call call_;
-  Response response_;
+  ProduceReply response_;
   size_t waiting_ = 0;
   std::vector<uint64_t> tags_;
   std::unordered_set<uint64_t> done_;
@@ -98,16 +98,16 @@ class ProduceRun {
  public:
   ProduceRun(Call& call, wire::ProduceRequest& request) : call_(call), request_(request), now_(call.now()) {}
 
-  Response run(std::vector<AwaitedCommit>& awaited) {
-    Response response;
+  ProduceReply run(std::vector<AwaitedCommit>& awaited) {
+    ProduceReply response;
     response.responses.reserve(request_.topic_data.size());
     for (wire::ProduceRequest::TopicProduceData& topic : request_.topic_data) {
-      Response::TopicProduceResponse& t = response.responses.emplace_back();
+      ProduceReply::TopicProduceResponse& t = response.responses.emplace_back();
       t.name = topic.name;
       t.partition_responses.reserve(topic.partition_data.size());
       const meta::Topic* known = call_.view().image->topic(topic.name);
       for (wire::ProduceRequest::PartitionProduceData& p : topic.partition_data) {
-        PartitionResponse r = one(topic.name, known, p);
+        ProducePartition r = one(topic.name, known, p);
         if (r.error_code != 0) {
           failed_ = true;
           call_.shard().metrics.produce_rejected->add();
@@ -123,18 +123,18 @@ class ProduceRun {
   bool failed() const { return failed_; }
 
  private:
-  PartitionResponse one(const std::string& topic, const meta::Topic* known, wire::ProduceRequest::PartitionProduceData& p) {
-    if (request_.acks < -1 || request_.acks > 1) return refused(p.index, ErrorCode::invalid_required_acks);
-    if (known == nullptr) return refused(p.index, ErrorCode::unknown_topic_or_partition);
+  ProducePartition one(const std::string& topic, const meta::Topic* known, wire::ProduceRequest::PartitionProduceData& p) {
+    if (request_.acks < -1 || request_.acks > 1) return produce_refused(p.index, ErrorCode::invalid_required_acks);
+    if (known == nullptr) return produce_refused(p.index, ErrorCode::unknown_topic_or_partition);
     if (is_internal_topic(topic) && call_.client_id() != "__admin_client") {
-      return refused(p.index, ErrorCode::invalid_topic_exception, "internal topics are not for producers");
+      return produce_refused(p.index, ErrorCode::invalid_topic_exception, "internal topics are not for producers");
     }
     const PartitionRef* partition = call_.view().partition(known->id, p.index);
     if (partition == nullptr) {
       const bool exists = p.index >= 0 && static_cast<size_t>(p.index) < known->partitions.size();
-      return refused(p.index, exists ? ErrorCode::not_leader_or_follower : ErrorCode::unknown_topic_or_partition);
+      return produce_refused(p.index, exists ? ErrorCode::not_leader_or_follower : ErrorCode::unknown_topic_or_partition);
     }
-    if (p.records.null) return refused(p.index, ErrorCode::invalid_record, "no record batch");
+    if (p.records.null) return produce_refused(p.index, ErrorCode::invalid_record, "no record batch");
 
     const std::shared_ptr<const partition::PartitionConfig> config = (*partition)->config();
     record::ValidationRules rules = config->validation;
@@ -143,7 +143,7 @@ class ProduceRun {
     Result<record::ValidatedBatch> valid =
         record::validate(p.records.view, rules, now_, call_.shard().codecs, &record_errors);
     if (!valid.ok()) {
-      PartitionResponse r = refused(p.index, valid.code(), valid.error().message);
+      ProducePartition r = produce_refused(p.index, valid.code(), valid.error().message);
       for (record::RecordError& e : record_errors) r.record_errors.push_back({e.batch_index, std::move(e.message)});
       return r;
     }
@@ -152,11 +152,11 @@ class ProduceRun {
     ASSERT(view.ok());
     const int32_t record_count = view->record_count();
     if (batch.size() > static_cast<size_t>(config->log.segment_bytes)) {
-      return refused(p.index, ErrorCode::record_list_too_large, "the batch is larger than segment.bytes");
+      return produce_refused(p.index, ErrorCode::record_list_too_large, "the batch is larger than segment.bytes");
     }
     const Result<partition::Appended> appended =
         (*partition)->append(batch, request_.acks == kAcksAll, call_.loop(), now_);
-    if (!appended.ok()) return refused(p.index, appended.code(), appended.error().message);
+    if (!appended.ok()) return produce_refused(p.index, appended.code(), appended.error().message);
 
     ShardMetrics& metrics = call_.shard().metrics;
     metrics.bytes_in->add(batch.size());
@@ -164,7 +164,7 @@ class ProduceRun {
     metrics.records_in->add(static_cast<uint64_t>(record_count));
     appended_to_ = *partition;
     last_offset_ = appended->last_offset;
-    PartitionResponse r;
+    ProducePartition r;
     r.index = p.index;
     r.base_offset = appended->base_offset.v;
     r.log_append_time_ms =
@@ -186,7 +186,7 @@ class ProduceRun {
 void handle(Call call, wire::ProduceRequest& request) {
   std::vector<AwaitedCommit> awaited;
   ProduceRun run(call, request);
-  Response response = run.run(awaited);
+  ProduceReply response = run.run(awaited);
   if (request.acks == 0) {
     // The only way to tell such a producer of an error is to hang up.
     if (run.failed()) {

@@ -12,7 +12,7 @@
 namespace millrace::broker {
 namespace {
 
-using Response = wire::FetchResponse;
+using FetchReply = wire::FetchResponse;
 
 constexpr size_t kCopyMax = 64 * 1024;    // smaller slices are copied, larger ones go from the page cache
 constexpr int64_t kWaitStepMs = 5'000;    // a parked fetch looks this often whether its client is still there
@@ -85,7 +85,7 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
     const bool by_id = call_.version() >= 13;
     const meta::Image& image = *call_.view().image;
     for (wire::FetchRequest::FetchTopic& t : request.topics) {
-      Response::FetchableTopicResponse& out = response_.responses.emplace_back();
+      FetchReply::FetchableTopicResponse& out = response_.responses.emplace_back();
       out.topic = t.topic;
       out.topic_id = t.topic_id;
       const meta::Topic* topic = by_id ? image.topic(t.topic_id) : image.topic(t.topic);
@@ -186,7 +186,7 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
   void answer() {
     forget();
     for (FetchEntry& e : entries_) {
-      Response::PartitionData& p = response_.responses[e.topic].partitions.emplace_back();
+      FetchReply::PartitionData& p = response_.responses[e.topic].partitions.emplace_back();
       p.partition_index = e.index;
       p.error_code = static_cast<int16_t>(wire_code(e.error));
       p.preferred_read_replica = -1;
@@ -212,7 +212,7 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
     call_.reply(response_);
   }
 
-  void attach(FetchEntry& e, Response::PartitionData& p) {
+  void attach(FetchEntry& e, FetchReply::PartitionData& p) {
     Payload out;
     for (std::shared_ptr<const io::FileRegion>& r : e.found.regions) {
       if (r->length < kCopyMax) {
@@ -234,7 +234,7 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
   const size_t bytes_max_;
   const size_t bytes_min_;
   const int64_t deadline_ms_;
-  Response response_;
+  FetchReply response_;
   std::vector<FetchEntry> entries_;
   size_t total_ = 0;
   io::TimerId timer_ = 0;
@@ -245,7 +245,7 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
 
 void handle(Call call, wire::FetchRequest& request) {
   const int32_t replica = call.version() >= 15 ? request.replica_state.replica_id : request.replica_id;
-  Response refusal;
+  FetchReply refusal;
   if (replica >= 0) {
     refusal.error_code = static_cast<int16_t>(ErrorCode::cluster_authorization_failed);
   } else if (request.session_id != 0 && request.session_epoch > 0) {
