@@ -11,6 +11,7 @@ size_t g_allocations = 0;
 size_t g_allocated_bytes = 0;
 }  // namespace
 
+// The whole family, so that a sanitizer's own never meets ours.
 void* operator new(size_t size) {
   ++g_allocations;
   g_allocated_bytes += size;
@@ -18,10 +19,31 @@ void* operator new(size_t size) {
   if (p == nullptr) std::abort();
   return p;
 }
+void* operator new[](size_t size) {
+  return operator new(size);
+}
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  return operator new(size);
+}
+void* operator new[](size_t size, const std::nothrow_t&) noexcept {
+  return operator new(size);
+}
 void operator delete(void* p) noexcept {
   std::free(p);
 }
+void operator delete[](void* p) noexcept {
+  std::free(p);
+}
 void operator delete(void* p, size_t) noexcept {
+  std::free(p);
+}
+void operator delete[](void* p, size_t) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, const std::nothrow_t&) noexcept {
+  std::free(p);
+}
+void operator delete[](void* p, const std::nothrow_t&) noexcept {
   std::free(p);
 }
 

@@ -340,3 +340,12 @@ TEST_CASE("a write from before a snapshot was installed makes nothing after it d
   CHECK(then.committed.size() == 4);
   CHECK(then.send.size() == 2);
 }
+
+TEST_CASE("entries of one proposal are split over messages by size") {
+  Options o;
+  o.append_bytes_max = 10;
+  auto s = elected(o);
+  const std::vector<Slice> payloads(5, slice_of("12345"));
+  REQUIRE((*s)[1].propose(payloads, s->now()).ok());
+  CHECK(appends_with_entries((*s)[1].take_output(), 2) == 3);
+}
