@@ -224,6 +224,7 @@ Status LogOpener::load_epochs() {
 
 Status LogOpener::scan_segments() {
   const Offset checksums_from = params_.clean_shutdown ? Offset(INT64_MAX) : params_.recovery_point;
+  LeaderEpoch last_epoch = kNoLeaderEpoch;
   for (size_t i = 0; i < log_.segments_.size(); ++i) {
     Segment& segment = *log_.segments_[i];
     const bool is_active = i + 1 == log_.segments_.size();
@@ -250,7 +251,8 @@ Status LogOpener::scan_segments() {
                              .index_interval_bytes = log_.config_.index_interval_bytes,
                              .stop_at = is_active ? Offset(INT64_MAX) : next_base,
                              .trust_index_below = !whole},
-                            log_.scratch_, kNoLeaderEpoch, note_epoch));
+                            log_.scratch_, last_epoch, note_epoch));
+    last_epoch = scan.last_epoch;
     if (!params_.clean_shutdown) {
       ++stats_.segments_scanned;
       stats_.bytes_scanned += scan.bytes_scanned;
