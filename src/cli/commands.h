@@ -2,7 +2,8 @@
 //
 //   CLI::App app{"...", "millrace"};
 //   auto tool = millrace::cli::add_commands(app);    // before parsing; keep it as long as `app`
-//   CLI11_PARSE-like: return millrace::cli::parse_and_run(app, *tool, argc, argv, [&] { ... own commands ... });
+//   CLI11_PARSE-like: return millrace::cli::parse_and_run(app, *tool, argc, argv, [&] { ... own commands ...
+//   });
 //
 // A command runs after parsing, from parse_and_run(), never inside a CLI11 callback. Errors are told on
 // standard error; the result is an exit code of exit_codes.h (as int).
@@ -34,6 +35,7 @@ std::unique_ptr<Commands> add_commands(CLI::App& app);
 
 /// Parses, prints help and usage errors (exit codes 0 and 2), then runs the chosen command; `others` runs if
 /// it is none of `commands`, and gives the exit code.
-int parse_and_run(CLI::App& app, Commands& commands, int argc, char** argv, const std::function<int()>& others);
+int parse_and_run(CLI::App& app, Commands& commands, int argc, char** argv,
+                  const std::function<int()>& others);
 
 }  // namespace millrace::cli
