@@ -160,6 +160,7 @@ Output Raft::take_output(bool may_persist) {
     changes_taken_ = changes_;
     if (std::exchange(hard_changed_, false)) out.hard_state = hard_;
     out.snapshot = std::exchange(install_, std::nullopt);
+    if (out.snapshot) delivered_ = out.snapshot->meta.index;
     if (write_from_) {
       for (LogIndex i = *write_from_; i <= log_.last_index(); ++i) out.entries.push_back(log_.at(i));
       write_from_.reset();

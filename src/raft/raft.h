@@ -115,8 +115,9 @@ class Raft {
 
   /// Everything up to `ticket` is durable.
   void persisted(uint64_t ticket, Now now);
-  /// What a snapshot of the state after entry `index` is to be labelled with; committed() >= index.
-  SnapshotMeta snapshot_meta(LogIndex index) const;
+  /// What a snapshot of the state after entry `index`, which was handed out, is to be labelled with. Nothing
+  /// if a snapshot beyond it has been installed or taken meanwhile: the one at hand is not worth keeping.
+  std::optional<SnapshotMeta> snapshot_meta(LogIndex index) const;
   /// The owner has a durable snapshot: entries it covers may go, and followers may be sent it.
   void snapshot_taken(Snapshot snapshot);
 

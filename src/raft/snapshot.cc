@@ -6,11 +6,11 @@
 
 namespace millrace::raft {
 
-SnapshotMeta Raft::snapshot_meta(LogIndex index) const {
+std::optional<SnapshotMeta> Raft::snapshot_meta(LogIndex index) const {
   ASSERT(index <= delivered_);
   const std::optional<Term> term = log_.term_at(index);
-  ASSERT(term.has_value());
-  return {index, *term, log_.membership_at(index)};
+  if (!term) return std::nullopt;
+  return SnapshotMeta{index, *term, log_.membership_at(index)};
 }
 
 void Raft::snapshot_taken(Snapshot snapshot) {
@@ -91,7 +91,6 @@ void Raft::install(Snapshot snapshot) {
   ASSERT(role_ == Role::follower && snapshot.meta.index > commit_);
   log_ = EntryLog(snapshot.meta);
   commit_ = snapshot.meta.index;
-  delivered_ = snapshot.meta.index;
   durable_ = LogIndex(0);
   for (PendingWrite& w : writes_) w.last = LogIndex(0);
   write_from_.reset();

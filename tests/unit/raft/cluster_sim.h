@@ -300,8 +300,10 @@ class ClusterSim {
   }
 
   void take_snapshot(Node& n) {
-    Snapshot s{n.raft->snapshot_meta(n.applied), Slice(to_bytes(n.state))};
     n.snapshot_at = n.applied;
+    const std::optional<SnapshotMeta> meta = n.raft->snapshot_meta(n.applied);
+    if (!meta) return;  // a newer one from the leader waits to be taken
+    Snapshot s{*meta, Slice(to_bytes(n.state))};
     n.disk.snapshot = s;
     std::erase_if(n.disk.entries, [&s](const Entry& e) { return e.index <= s.meta.index; });
     n.raft->snapshot_taken(std::move(s));

@@ -240,9 +240,10 @@ TEST_CASE("entries behind a snapshot are kept for followers that lag a little") 
   for (int i = 0; i < 6; ++i) s->propose(1, "x");
   s->settle();
   Raft& leader = (*s)[1];
-  leader.snapshot_taken({leader.snapshot_meta(LogIndex(6)), slice_of("state")});
+  leader.snapshot_taken({leader.snapshot_meta(LogIndex(6)).value(), slice_of("state")});
   CHECK(leader.log().base_index() == LogIndex(4));
-  leader.snapshot_taken({leader.snapshot_meta(LogIndex(5)), slice_of("older")});  // changes nothing
+  CHECK_FALSE(leader.snapshot_meta(LogIndex(3)).has_value());  // the log no longer knows
+  leader.snapshot_taken({leader.snapshot_meta(LogIndex(5)).value(), slice_of("older")});  // changes nothing
   CHECK(leader.log().base_index() == LogIndex(4));
 }
 

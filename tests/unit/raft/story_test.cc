@@ -172,7 +172,7 @@ TEST_CASE("story: a follower far behind gets the snapshot in pieces") {
   s.propose(1, "a");
   s.propose(1, "b");
   s.settle();
-  s[1].snapshot_taken({s[1].snapshot_meta(LogIndex(3)), Slice(to_bytes("a and b"))});
+  s[1].snapshot_taken({s[1].snapshot_meta(LogIndex(3)).value(), Slice(to_bytes("a and b"))});
   s.propose(1, "c");
   s.settle();
   s.forget();
