@@ -253,6 +253,17 @@ class Log {
   bool anything_dirty() const;
 
   // log_read.cc
+  /// Gives the scratch buffer back at the end of a call: a hundred thousand logs must not keep one each.
+  class ScratchLease {
+   public:
+    explicit ScratchLease(Bytes& scratch) : scratch_(scratch) {}
+    ~ScratchLease() { Bytes().swap(scratch_); }
+    ScratchLease(const ScratchLease&) = delete;
+    ScratchLease& operator=(const ScratchLease&) = delete;
+
+   private:
+    Bytes& scratch_;
+  };
   size_t segment_index_of(Offset offset) const;
   Result<std::optional<Place>> locate(size_t segment, Offset offset, ReadMode mode, bool& would_block);
   Result<Place> end_of_read(size_t segment, const Place& start, size_t max_bytes, Offset bound,

@@ -63,6 +63,7 @@ Result<std::optional<Place>> Log::locate(size_t segment, Offset offset, ReadMode
 
 Result<ReadResult> Log::read(Offset from, size_t max_bytes, Offset upper_bound, bool at_least_one,
                              ReadMode mode) {
+  const ScratchLease lease(scratch_);
   if (closed_) return Error(ErrorCode::closed, fmt::format("{} is closed", directory_));
   if (from < log_start_offset_ || from > log_end_offset_) {
     return Error(ErrorCode::offset_out_of_range, fmt::format("offset {} is not within [{}, {}]", from.v,
@@ -162,6 +163,7 @@ Result<Bytes> Log::read_bytes(const ReadResult& result) {
 }
 
 Result<std::vector<AbortedTxn>> Log::aborted_transactions(Offset from, Offset upper_bound) {
+  const ScratchLease lease(scratch_);
   std::vector<AbortedTxn> out;
   for (size_t i = segment_index_of(from); i < segments_.size(); ++i) {
     TRY_ASSIGN(const TxnIndex* const index, txn_index_of(i));
@@ -213,6 +215,7 @@ Result<std::optional<TimestampOffset>> Log::find_record(Segment& segment, int64_
 }
 
 Result<std::optional<TimestampOffset>> Log::offset_for_timestamp(int64_t timestamp, Offset upper_bound) {
+  const ScratchLease lease(scratch_);
   using Found = std::optional<TimestampOffset>;
   for (size_t i = segment_index_of(log_start_offset_); i < segments_.size(); ++i) {
     Segment& segment = *segments_[i];
@@ -228,6 +231,7 @@ Result<std::optional<TimestampOffset>> Log::offset_for_timestamp(int64_t timesta
 }
 
 Result<std::optional<TimestampOffset>> Log::offset_of_max_timestamp() {
+  const ScratchLease lease(scratch_);
   using Found = std::optional<TimestampOffset>;
   const size_t first = segment_index_of(log_start_offset_);
   int64_t greatest = -1;

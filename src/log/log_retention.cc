@@ -48,6 +48,7 @@ Status Log::drop_first(size_t count, Now now, DeletedSegments& out) {
 }
 
 Result<DeletedSegments> Log::delete_old_segments(Now now, Offset high_watermark) {
+  const ScratchLease lease(scratch_);
   TRY(usable());
   DeletedSegments out;
   const auto expired = [&](Segment& segment) -> Result<bool> {
@@ -136,6 +137,7 @@ void Log::lower_ends(Offset end) {
 }
 
 Status Log::truncate_to(Offset offset, Now now) {
+  const ScratchLease lease(scratch_);
   TRY(usable());
   if (offset >= log_end_offset_) return {};
   if (offset < segments_.front()->base_offset()) return truncate_fully_and_start_at(offset, now);
