@@ -33,7 +33,10 @@ Status SyncPlan::run(io::Disk& disk) const {
     Status status = disk.sync_directory(directory);
     if (!status && status.code() != ErrorCode::not_found) return status;
   }
-  for (const auto& [path, content] : replacements) TRY(disk.replace_file(path, as_bytes(content)));
+  for (const auto& [path, content] : replacements) {
+    Status status = disk.replace_file(path, as_bytes(content));
+    if (!status && status.code() != ErrorCode::not_found) return status;
+  }
   return {};
 }
 
@@ -375,6 +378,7 @@ Result<SyncPlan> Log::plan_sync(SyncScope scope) {
 }
 
 void Log::synced(const SyncPlan& plan, const Status& outcome) {
+  if (closed_) return;
   if (!outcome) {
     failed_ = true;
     trace_.error("{}: sync failed, nothing more is written: {}", directory_, outcome.error().message);

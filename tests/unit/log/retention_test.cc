@@ -239,7 +239,12 @@ TEST_CASE("removal of a topic's partition") {
   id.bytes.fill(1);
   const std::string gone = "/data/" + deleted_directory_name("orders", PartitionId(0), id);
   const ReadResult r = f.read(Offset(0));
+  f.append(BatchSpec{}, 0, LeaderEpoch(7));
+  const Result<SyncPlan> in_flight = f.log->plan_sync(SyncScope::everything);
   REQUIRE(f.log->rename_for_removal(gone).ok());
+  const Status ran = in_flight->run(f.disk);
+  CHECK(ran.ok());
+  f.log->synced(*in_flight, ran);
   CHECK(f.log->closed());
   CHECK(f.append_error({}) == ErrorCode::closed);
   CHECK(f.log->read(Offset(0), 10, Offset(15), true).code() == ErrorCode::closed);
