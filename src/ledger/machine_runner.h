@@ -99,12 +99,14 @@ class MachineRunner final : public partition::CommitWaiter,
   const Machine* machine() const { return machine_.get(); }
   const partition::Partition& partition() const { return *partition_; }
 
-  void on_commit(uint64_t /*tag*/, ErrorCode outcome) override {
+  /// `tag`: the offset that was awaited.
+  void on_commit(uint64_t tag, ErrorCode outcome) override {
     if (state_ != State::active) return;
     if (outcome != ErrorCode::none) {
       fail(outcome);
       return;
     }
+    committed_ = std::max(committed_, Offset(static_cast<int64_t>(tag)));
     release();
   }
 
@@ -159,7 +161,7 @@ class MachineRunner final : public partition::CommitWaiter,
   bool is_committed(Offset at) {
     if (at <= committed_) return true;
     if (at <= awaited_) return false;
-    if (partition_->await_commit(at, this->shared_from_this(), 0)) {
+    if (partition_->await_commit(at, this->shared_from_this(), static_cast<uint64_t>(at.v))) {
       committed_ = std::max(committed_, at);
       return true;
     }
