@@ -1,5 +1,6 @@
 // The command line of the tool: every option, its help, and which function runs. CLI11 is known here alone.
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 
 #include "cli/cluster_commands.h"
 #include "cli/commands.h"
@@ -31,6 +32,9 @@ CommandTree tree_of(const CLI::App& app) {
 class AllCommands final : public Commands {
  public:
   explicit AllCommands(CLI::App& app) : app_(app) {
+    // Read here and not by CLI11, which lets the environment of commands that were not chosen win.
+    if (const char* e = std::getenv("MILLRACE_BOOTSTRAP"); e != nullptr && *e != '\0')
+      context_.connection.bootstrap = e;
     add_topic();
     add_produce();
     add_consume();
@@ -83,8 +87,7 @@ class AllCommands final : public Commands {
   }
   void add_connection(CLI::App* c) {
     c->add_option("-b,--bootstrap-server", context_.connection.bootstrap,
-                  "Brokers to begin with: host:port,...")
-        ->envname("MILLRACE_BOOTSTRAP")
+                  "Brokers to begin with: host:port,... (environment: MILLRACE_BOOTSTRAP)")
         ->type_name("LIST")
         ->capture_default_str();
     c->add_option_function<double>(

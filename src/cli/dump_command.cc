@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/internal_records.h"
 #include "cli/json.h"
 #include "cli/record_format.h"
@@ -183,8 +185,17 @@ Status dump_log(const DumpJob& job) {
   return {};
 }
 
+/// Index files in use may be longer than what is in them: zeros at the end are room, not entries.
+void cut_room(Bytes& bytes, size_t entry_size) {
+  size_t used = bytes.size();
+  while (used > 0 && bytes[used - 1] == 0) --used;
+  bytes.resize(std::min(bytes.size(), (used + entry_size - 1) / entry_size * entry_size));
+}
+
 Status dump_index(const DumpJob& job, log::FileKind kind, Offset base) {
-  TRY_ASSIGN(const Bytes bytes, job.disk.read_file(job.path, kSmallFileMax));
+  TRY_ASSIGN(Bytes bytes, job.disk.read_file(job.path, kSmallFileMax));
+  if (kind == log::FileKind::offset_index) cut_room(bytes, log::OffsetIndex::kEntrySize);
+  if (kind == log::FileKind::time_index) cut_room(bytes, log::TimeIndex::kEntrySize);
   switch (kind) {
     case log::FileKind::offset_index: {
       const log::OffsetIndex index = log::OffsetIndex::sound_prefix(bytes, UINT64_MAX);

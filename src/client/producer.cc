@@ -67,6 +67,7 @@ void Producer::resolved(const std::string& topic, const Result<TopicInfo>& info)
               (w.record.key ? w.record.key->size() : 0) + (w.record.value ? w.record.value->size() : 0)};
     finish_item(item, Error(info.error().code, info.error().message));
   }
+  if (!flushes_.empty()) send_all();
   tell_waiters();
 }
 
@@ -121,7 +122,7 @@ void Producer::place(const TopicInfo& topic, ProducerRecord record, Done<Deliver
   }
   p.gathering->builder.append(record.timestamp_ms, key, value, headers);
   p.gathering->items.push_back(std::move(item));
-  if (p.gathering->builder.size() >= options_.batch_bytes_max || !flushes_.empty()) close_batch(where, p);
+  if (p.gathering->builder.size() >= options_.batch_bytes_max) close_batch(where, p);
   if (!p.full.empty()) return pump(where);
   if (p.lingering) return;
   p.lingering = true;
@@ -288,13 +289,17 @@ void Producer::finish_item(Item& item, Result<Delivery> outcome) {
 
 void Producer::flush(std::function<void()> done) {
   flushes_.push_back(std::move(done));
+  send_all();
+  tell_waiters();
+}
+
+void Producer::send_all() {
   std::vector<TopicPartition> all;
   for (auto& [where, p] : partitions_) {
     close_batch(where, p);
     all.push_back(where);
   }
   for (const TopicPartition& where : all) pump(where);
-  tell_waiters();
 }
 
 void Producer::when_below(size_t bytes, std::function<void()> done) {

@@ -92,6 +92,7 @@ class Producer {
   void place(const TopicInfo& topic, ProducerRecord record, Done<Delivery> done);
   void resolved(const std::string& topic, const Result<TopicInfo>& info);
   void close_batch(const TopicPartition& where, Partition& p);
+  void send_all();
   void pump(const TopicPartition& where);
   void transmit(const TopicPartition& where, Partition& p);
   void transmit_without_answer(const TopicPartition& where, wire::ProduceRequest request,
