@@ -130,9 +130,22 @@ run() {
 
 if [ -n "$release" ]; then
   run recovery tests/e2e/recovery.py
+  run bad-input tests/e2e/bad_input.py
+  run cli tests/e2e/cli.py
   if [ -z "$quick" ]; then
-    if [ -n "$zoo" ]; then run client-zoo scripts/client_zoo; fi
-    run kill9 tests/e2e/kill9.py
+    if [ -n "$zoo" ]; then
+      run client-zoo scripts/client_zoo
+      run messages scripts/check_messages --msgc build/release/msgc --jar build/zoo/java/clients-4/kafka-clients-*.jar
+      run messages-self scripts/check_messages --msgc build/release/msgc --self-test \
+        --jar build/zoo/java/clients-4/kafka-clients-*.jar
+    fi
+    # The kill test speaks through confluent-kafka, from the zoo's environment.
+    scripts/client_zoo --install-only --only confluent > "$logs/kill9-install.log" 2>&1
+    if [ -x build/zoo/venv/bin/python ]; then
+      suite kill9 build/zoo/venv/bin/python tests/e2e/kill9.py
+    else
+      skip kill9 'confluent-kafka could not be installed (see kill9-install.log)'
+    fi
     run bench-idle bench/idle
   fi
 fi

@@ -15,8 +15,8 @@ constexpr int64_t kHousekeepingStepMs = 1'000;
 
 }  // namespace
 
-// One step of the metadata on its way to the loops: what is to be opened, led anew or removed, and the view that
-// results.
+// One step of the metadata on its way to the loops: what is to be opened, led anew or removed, and the view
+// that results.
 struct Broker::Change {
   std::shared_ptr<const meta::Image> image;
   meta::Delta delta;
@@ -45,7 +45,8 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
   first->image = std::make_shared<meta::Image>();
   view_ = first;
   for (size_t i = 0; i < env_.loops.size(); ++i) {
-    shards_.push_back(std::unique_ptr<Shard>(new Shard{*this, i, env_.loops[i], view_, {}, {}, env_.trace.named("broker")}));
+    shards_.push_back(std::unique_ptr<Shard>(
+        new Shard{*this, i, env_.loops[i], view_, {}, {}, env_.trace.named("broker")}));
   }
   register_metrics();
 }
@@ -63,7 +64,9 @@ void Broker::start(std::function<void(Status)> ready) {
           *status = host_.open_directories({config_.log_dirs, config_.cluster_id, config_.node_id});
           if (status->ok()) *status = ledger_.open(host_.metadata_path());
         },
-        [this, status, ready = std::move(ready)]() mutable { on_directories_open(std::move(ready), *status); });
+        [this, status, ready = std::move(ready)]() mutable {
+          on_directories_open(std::move(ready), *status);
+        });
   });
 }
 
@@ -89,18 +92,20 @@ void Broker::on_directories_open(std::function<void(Status)> ready, const Status
 void Broker::found_cluster(std::function<void(Status)> ready) {
   const Result<Uuid> id = Uuid::parse(host_.cluster_id());
   if (!id.ok()) {
-    ready(Error(ErrorCode::invalid_config, "cluster.id " + host_.cluster_id() + " is not a 22-character uuid"));
+    ready(
+        Error(ErrorCode::invalid_config, "cluster.id " + host_.cluster_id() + " is not a 22-character uuid"));
     return;
   }
-  ledger_.submit(control::FoundCluster{*id, {}}, [this, ready = std::move(ready)](Result<control::FoundClusterReply> r) mutable {
-    if (!r.ok()) {
-      ready(r.error());
-    } else if (!r->outcome.ok()) {
-      ready(Error(r->outcome.error, r->outcome.message));
-    } else {
-      register_self(std::move(ready));
-    }
-  });
+  ledger_.submit(control::FoundCluster{*id, {}},
+                 [this, ready = std::move(ready)](Result<control::FoundClusterReply> r) mutable {
+                   if (!r.ok()) {
+                     ready(r.error());
+                   } else if (!r->outcome.ok()) {
+                     ready(Error(r->outcome.error, r->outcome.message));
+                   } else {
+                     register_self(std::move(ready));
+                   }
+                 });
 }
 
 void Broker::register_self(std::function<void(Status)> ready) {
@@ -111,21 +116,23 @@ void Broker::register_self(std::function<void(Status)> ready) {
   request.endpoints = config_.advertised;
   request.rack = config_.rack;
   for (const PartitionHost::DirectoryInfo& d : host_.directories()) request.log_dirs.push_back(d.id);
-  ledger_.submit(std::move(request), [this, ready = std::move(ready)](Result<control::RegisterBrokerReply> r) mutable {
-    if (!r.ok() || !r->outcome.ok()) {
-      ready(r.ok() ? Error(r->outcome.error, r->outcome.message) : r.error());
-      return;
-    }
-    broker_epoch_ = r->epoch;
-    host_.report_strays();
-    arm_housekeeping();
-    ready({});
-  });
+  ledger_.submit(std::move(request),
+                 [this, ready = std::move(ready)](Result<control::RegisterBrokerReply> r) mutable {
+                   if (!r.ok() || !r->outcome.ok()) {
+                     ready(r.ok() ? Error(r->outcome.error, r->outcome.message) : r.error());
+                     return;
+                   }
+                   broker_epoch_ = r->epoch;
+                   host_.report_strays();
+                   arm_housekeeping();
+                   ready({});
+                 });
 }
 
 // --- metadata ---
 
-void Broker::on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta, std::function<void()> published) {
+void Broker::on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta,
+                          std::function<void()> published) {
   auto change = std::make_shared<Change>();
   change->image = std::move(image);
   change->delta = std::move(delta);
@@ -150,7 +157,8 @@ void Broker::next_change() {
     if (const meta::Topic* t = change->image->topic(r.name)) change->delta.topics.insert(t->id);
   }
   if (every_topic) {
-    change->image->topics().for_each([&](const std::string&, const meta::TopicRef& t) { change->delta.topics.insert(t->id); });
+    change->image->topics().for_each(
+        [&](const std::string&, const meta::TopicRef& t) { change->delta.topics.insert(t->id); });
   }
   // Nothing is served before this broker has registered: its leader epochs come with the registration.
   if (change->image->broker(config_.node_id) != nullptr) {
@@ -174,7 +182,8 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     change.gone.push_back(id);
     return;
   }
-  const std::shared_ptr<const partition::PartitionConfig> config = partition_config(*change.image, topic->name);
+  const std::shared_ptr<const partition::PartitionConfig> config =
+      partition_config(*change.image, topic->name);
   std::vector<PartitionRef> row = hosted == nullptr ? std::vector<PartitionRef>() : hosted->partitions;
   row.resize(topic->partitions.size());
   for (size_t i = 0; i < row.size(); ++i) {
@@ -203,7 +212,8 @@ void Broker::run_change(std::shared_ptr<Change> change) {
     finish_change(change);
     return;
   }
-  for (size_t i = 0; i < change->to_open.size(); ++i) change->opened.emplace_back(ErrorCode::unknown_server_error);
+  for (size_t i = 0; i < change->to_open.size(); ++i)
+    change->opened.emplace_back(ErrorCode::unknown_server_error);
   change->workers = std::min(jobs, std::max<size_t>(config_.recovery_threads * config_.log_dirs.size(), 1));
   const size_t workers = change->workers;
   for (size_t w = 0; w < workers; ++w) {
@@ -223,7 +233,8 @@ void Broker::run_change(std::shared_ptr<Change> change) {
             }
             i -= change->to_remove.size();
             const Status led = change->to_lead[i].first->lead(change->to_lead[i].second);
-            if (!led.ok()) trace_.error("{}: {}", change->to_lead[i].first->name().text(), led.error().message);
+            if (!led.ok())
+              trace_.error("{}: {}", change->to_lead[i].first->name().text(), led.error().message);
           }
         },
         [this, change] {
@@ -261,7 +272,8 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
         *env_.control_loop,
         [this, trees] {
           for (const std::string& t : trees) {
-            if (const Status s = env_.disk->remove_tree(t); !s.ok()) trace_.warn("{}: {}", t, s.error().message);
+            if (const Status s = env_.disk->remove_tree(t); !s.ok())
+              trace_.warn("{}: {}", t, s.error().message);
           }
         },
         [] {});
@@ -289,7 +301,8 @@ void Broker::update_groups(View& view) {
     for (size_t i = 0; i < hosted->partitions.size(); ++i) {
       const PartitionRef& p = hosted->partitions[i];
       if (!p) continue;
-      if (old && i < old->by_partition.size() && old->by_partition[i] && &old->by_partition[i]->partition() == p.get()) {
+      if (old && i < old->by_partition.size() && old->by_partition[i] &&
+          &old->by_partition[i]->partition() == p.get()) {
         next->by_partition[i] = old->by_partition[i];
         continue;
       }
@@ -297,9 +310,10 @@ void Broker::update_groups(View& view) {
       const group::GroupLimits limits = group_limits(settings);
       GroupRunner::Environment environment{env_.loops[i % env_.loops.size()], env_.disk, env_.clock,
                                            env_.trace.named("group")};
-      auto runner = std::make_shared<GroupRunner>(std::move(environment), p, [limits, trace = env_.trace.named("group")] {
-        return std::make_unique<group::GroupShard>(limits, trace);
-      });
+      auto runner = std::make_shared<GroupRunner>(std::move(environment), p,
+                                                  [limits, trace = env_.trace.named("group")] {
+                                                    return std::make_unique<group::GroupShard>(limits, trace);
+                                                  });
       runner->loop().post([runner] { runner->start(); });
       next->by_partition[i] = std::move(runner);
     }
@@ -308,7 +322,9 @@ void Broker::update_groups(View& view) {
   if (!old) return;
   for (size_t i = 0; i < old->by_partition.size(); ++i) {
     const std::shared_ptr<GroupRunner>& runner = old->by_partition[i];
-    if (!runner || (view.groups && i < view.groups->by_partition.size() && view.groups->by_partition[i] == runner)) continue;
+    if (!runner ||
+        (view.groups && i < view.groups->by_partition.size() && view.groups->by_partition[i] == runner))
+      continue;
     runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
   }
 }
@@ -316,7 +332,8 @@ void Broker::update_groups(View& view) {
 std::shared_ptr<const partition::PartitionConfig> Broker::partition_config(const meta::Image& image,
                                                                            std::string_view topic) const {
   const meta::ConfigView settings(image, config_.node_id, *config_.settings);
-  return std::make_shared<const partition::PartitionConfig>(partition_config_of(meta::topic_config(settings, topic)));
+  return std::make_shared<const partition::PartitionConfig>(
+      partition_config_of(meta::topic_config(settings, topic)));
 }
 
 // --- what handlers ask ---
@@ -382,7 +399,8 @@ void Broker::next_producer_id(io::Loop& home, std::function<void(Result<Producer
     if (id_waiters_.size() > 1) return;  // a block is on its way
     ledger_.submit(control::AllocateProducerIds{config_.node_id, broker_epoch_},
                    [this](Result<control::AllocateProducerIdsReply> r) {
-                     std::vector<std::function<void(Result<ProducerId>)>> waiters = std::exchange(id_waiters_, {});
+                     std::vector<std::function<void(Result<ProducerId>)>> waiters =
+                         std::exchange(id_waiters_, {});
                      if (r.ok() && r->outcome.ok()) {
                        next_id_ = r->first;
                        ids_end_ = r->first + r->count;
@@ -464,7 +482,8 @@ void Broker::run_checkpoint(std::function<void()> done) {
   env_.disk->run(
       *env_.control_loop,
       [this, all] {
-        if (const Status s = host_.write_checkpoints(*all); !s.ok()) trace_.error("checkpoints: {}", s.error().message);
+        if (const Status s = host_.write_checkpoints(*all); !s.ok())
+          trace_.error("checkpoints: {}", s.error().message);
       },
       [this, done = std::move(done)] {
         checkpointing_ = false;
@@ -523,16 +542,20 @@ void Broker::register_metrics() {
     s.bytes_out = &m.counter("millrace_fetched_bytes_total", "Record batch bytes sent to consumers.");
     s.records_in = &m.counter("millrace_produced_records_total", "Records accepted from producers.");
     s.batches_in = &m.counter("millrace_produced_batches_total", "Record batches accepted from producers.");
-    s.produce_rejected = &m.counter("millrace_produce_rejected_total", "Produce requests' partitions answered with an error.");
-    s.fetch_rejected = &m.counter("millrace_fetch_rejected_total", "Fetch requests' partitions answered with an error.");
+    s.produce_rejected =
+        &m.counter("millrace_produce_rejected_total", "Produce requests' partitions answered with an error.");
+    s.fetch_rejected =
+        &m.counter("millrace_fetch_rejected_total", "Fetch requests' partitions answered with an error.");
     s.requests_refused =
-        &m.counter("millrace_requests_refused_total", "Requests refused by closing the connection: unknown, unserved or unparsable.");
+        &m.counter("millrace_requests_refused_total",
+                   "Requests refused by closing the connection: unknown, unserved or unparsable.");
     for (const wire::ApiInfo& api : wire::all_apis()) {
       if (!api.served()) continue;
       ApiMetrics& a = s.apis[static_cast<size_t>(api.key)];
       const Labels labels{{"api", std::string(api.name)}};
       a.requests = &m.counter("millrace_requests_total", "Requests answered.", labels);
-      a.latency = &m.histogram("millrace_request_seconds", "Time from the request's parsing to its reply, waits included.", labels);
+      a.latency = &m.histogram("millrace_request_seconds",
+                               "Time from the request's parsing to its reply, waits included.", labels);
     }
   }
 }

@@ -1,8 +1,10 @@
-// One broker: its metadata log, its partitions, its group coordinators and what its loops see of them. Any number
-// of brokers live in one process; the composition root (`server`, later `sim`) gives each its loops and its world.
+// One broker: its metadata log, its partitions, its group coordinators and what its loops see of them. Any
+// number of brokers live in one process; the composition root (`server`, later `sim`) gives each its loops
+// and its world.
 //
-// The control loop owns everything here but the shards, which belong to their loops. A committed change of the
-// metadata goes: image -> partitions opened or removed on the pool -> a new View posted to every loop -> the reply.
+// The control loop owns everything here but the shards, which belong to their loops. A committed change of
+// the metadata goes: image -> partitions opened or removed on the pool -> a new View posted to every loop ->
+// the reply.
 #pragma once
 
 #include <deque>
@@ -41,11 +43,12 @@ struct BrokerEnvironment {
 
 struct BrokerConfig {
   BrokerId node_id{1};
-  std::string cluster_id;                 // empty: from the directories, or new
+  std::string cluster_id;  // empty: from the directories, or new
   std::vector<std::string> log_dirs;
   std::vector<meta::Endpoint> advertised;  // one per client listener
   std::optional<std::string> rack;
-  std::shared_ptr<const meta::ConfigValues> settings;  // what the properties say, for DescribeConfigs and defaults
+  std::shared_ptr<const meta::ConfigValues>
+      settings;  // what the properties say, for DescribeConfigs and defaults
   size_t fetch_bytes_max = 55 * 1024 * 1024;
   size_t recovery_threads = 2;  // per directory
 };
@@ -109,14 +112,16 @@ class Broker {
   void register_self(std::function<void(Status)> ready);
 
   // applying committed metadata
-  void on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta, std::function<void()> published);
+  void on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta,
+                    std::function<void()> published);
   void next_change();
   void plan_topic(Change& change, const Uuid& id);
   void run_change(std::shared_ptr<Change> change);
   void finish_change(const std::shared_ptr<Change>& change);
   void publish(std::shared_ptr<const View> view);
   void update_groups(View& view);
-  std::shared_ptr<const partition::PartitionConfig> partition_config(const meta::Image& image, std::string_view topic) const;
+  std::shared_ptr<const partition::PartitionConfig> partition_config(const meta::Image& image,
+                                                                     std::string_view topic) const;
 
   // housekeeping
   void arm_housekeeping();

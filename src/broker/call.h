@@ -1,4 +1,5 @@
-// One request being answered. A handler replies through it exactly once, now or later, on the connection's loop.
+// One request being answered. A handler replies through it exactly once, now or later, on the connection's
+// loop.
 #pragma once
 
 #include <memory>

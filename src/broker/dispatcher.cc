@@ -11,8 +11,8 @@ namespace {
 
 using Invoke = Status (*)(Call call, MutableByteView body);
 
-// Decodes at the request's version and hands over; an error means that nothing was answered and the connection is
-// to be closed, as Kafka does with a request it cannot parse.
+// Decodes at the request's version and hands over; an error means that nothing was answered and the
+// connection is to be closed, as Kafka does with a request it cannot parse.
 template <class Request>
 Status invoke(Call call, MutableByteView body) {
   wire::Reader reader(body);
@@ -95,8 +95,9 @@ void Dispatcher::on_request(const std::shared_ptr<link::ConnectionContext>& cont
     shard.metrics.requests_refused->add();
     uint64_t held_back = 0;
     if (shard.complaints.admit(broker_.environment().clock->now().mono_ms, held_back)) {
-      shard.trace.warn("closing the connection from {}:{} on {}: {} v{} {}{} ({} such lines held back)", context->peer.host,
-                       context->peer.port, context->listener, what, version, why.empty() ? "" : ": ", why, held_back);
+      shard.trace.warn("closing the connection from {}:{} on {}: {} v{} {}{} ({} such lines held back)",
+                       context->peer.host, context->peer.port, context->listener, what, version,
+                       why.empty() ? "" : ": ", why, held_back);
     }
   };
   if (api == nullptr || handler == nullptr || !api->served()) {
@@ -118,7 +119,8 @@ void Dispatcher::on_request(const std::shared_ptr<link::ConnectionContext>& cont
     return;
   }
   const MutableByteView body = request.body;
-  const Status done = handler(Call(shard, context, *api, std::move(request.header), std::move(request.responder), start_ns), body);
+  const Status done = handler(
+      Call(shard, context, *api, std::move(request.header), std::move(request.responder), start_ns), body);
   if (!done.ok()) complain(api->name, done.error().message);  // the dropped Call closes the connection
 }
 

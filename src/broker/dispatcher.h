@@ -1,5 +1,5 @@
-// From a frame to a handler: version check, decoding, the table of handlers. The ApiVersions exception (KIP-511)
-// lives in its handler.
+// From a frame to a handler: version check, decoding, the table of handlers. The ApiVersions exception
+// (KIP-511) lives in its handler.
 #pragma once
 
 #include <memory>

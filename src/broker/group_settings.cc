@@ -19,7 +19,8 @@ group::GroupLimits group_limits(const meta::ConfigView& view) {
   group::GroupLimits l;
   l.session_timeout_ms_min = static_cast<int32_t>(group_setting(view, "group.min.session.timeout.ms"));
   l.session_timeout_ms_max = static_cast<int32_t>(group_setting(view, "group.max.session.timeout.ms"));
-  l.initial_rebalance_delay_ms = static_cast<int32_t>(group_setting(view, "group.initial.rebalance.delay.ms"));
+  l.initial_rebalance_delay_ms =
+      static_cast<int32_t>(group_setting(view, "group.initial.rebalance.delay.ms"));
   l.group_size_max = static_cast<int32_t>(group_setting(view, "group.max.size"));
   l.offset_metadata_bytes_max = static_cast<size_t>(group_setting(view, "offset.metadata.max.bytes"));
   l.offsets_retention_ms = group_setting(view, "offsets.retention.minutes") * 60'000;

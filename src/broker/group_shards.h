@@ -1,5 +1,5 @@
-// The group coordinators of this broker: one runner per partition of __consumer_offsets that it leads, each on
-// its own loop. Requests find theirs by the hash of the group and come back by post.
+// The group coordinators of this broker: one runner per partition of __consumer_offsets that it leads, each
+// on its own loop. Requests find theirs by the hash of the group and come back by post.
 #pragma once
 
 #include <memory>
@@ -18,8 +18,8 @@ namespace millrace::broker {
 
 inline constexpr std::string_view kOffsetsTopic = "__consumer_offsets";
 
-using GroupRunner = ledger::MachineRunner<group::GroupShard, group::Token, group::Output, group::ClientContext,
-                                          group::Response>;
+using GroupRunner = ledger::MachineRunner<group::GroupShard, group::Token, group::Output,
+                                          group::ClientContext, group::Response>;
 
 struct GroupShards {
   std::vector<std::shared_ptr<GroupRunner>> by_partition;  // null where another broker coordinates
@@ -33,7 +33,8 @@ group::ClientContext group_context(const Call& call);
 
 /// Asks `runner`; `done` gets a Result<group::Response> back on the call's loop.
 template <class Request, class Done>
-void ask_runner(const SharedCall& call, const std::shared_ptr<GroupRunner>& runner, Request request, Done done) {
+void ask_runner(const SharedCall& call, const std::shared_ptr<GroupRunner>& runner, Request request,
+                Done done) {
   io::Loop& home = call->loop();
   runner->loop().post([runner, &home, request = std::move(request), context = group_context(*call),
                        done = std::move(done)]() mutable {
@@ -58,13 +59,14 @@ void forward_to_group(Call call, std::string_view group, Request request, Refuse
     return;
   }
   const SharedCall shared = share(std::move(call));
-  ask_runner(shared, *runner, std::move(request), [shared, refuse = std::move(refuse)](Result<group::Response> answer) {
-    if (!answer.ok()) {
-      shared->reply(Response(refuse(wire_code(answer.code()))));
-      return;
-    }
-    shared->reply(std::get<Response>(*answer));
-  });
+  ask_runner(shared, *runner, std::move(request),
+             [shared, refuse = std::move(refuse)](Result<group::Response> answer) {
+               if (!answer.ok()) {
+                 shared->reply(Response(refuse(wire_code(answer.code()))));
+                 return;
+               }
+               shared->reply(std::get<Response>(*answer));
+             });
 }
 
 }  // namespace millrace::broker

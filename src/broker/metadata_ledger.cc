@@ -4,8 +4,8 @@
 
 namespace millrace::broker {
 
-void MetadataLedger::start(BrokerId self, std::shared_ptr<const meta::ConfigValues> settings, OnCommitted on_committed,
-                           std::function<void(Status)> ready) {
+void MetadataLedger::start(BrokerId self, std::shared_ptr<const meta::ConfigValues> settings,
+                           OnCommitted on_committed, std::function<void(Status)> ready) {
   self_ = self;
   settings_ = std::move(settings);
   on_committed_ = std::move(on_committed);
@@ -40,7 +40,8 @@ void MetadataLedger::on_commit(const std::vector<raft::Entry>& entries) {
     if (e.kind == raft::EntryKind::payload) {
       const Result<std::vector<meta::Record>> records = meta::decode_entry(e.payload.view());
       if (!records.ok()) return fail(records.error());
-      if (const Status applied = committed_.apply(*records, &delta_); !applied.ok()) return fail(applied.error());
+      if (const Status applied = committed_.apply(*records, &delta_); !applied.ok())
+        return fail(applied.error());
     }
     committed_.set_applied(e.index, e.term);
   }

@@ -18,8 +18,8 @@ namespace millrace::broker {
 class MetadataLedger {
  public:
   using Environment = ledger::RaftRunner::Environment;
-  /// A newly committed image and what changed since the last one; `published` is to be called, on the loop, when
-  /// every reader has it: the replies that depend on it leave then. The next call comes after that.
+  /// A newly committed image and what changed since the last one; `published` is to be called, on the loop,
+  /// when every reader has it: the replies that depend on it leave then. The next call comes after that.
   using OnCommitted =
       std::function<void(std::shared_ptr<const meta::Image>, meta::Delta, std::function<void()> published)>;
 
@@ -27,7 +27,8 @@ class MetadataLedger {
 
   /// Reads the log. Blocking, once, before start().
   Status open(const std::string& directory) { return runner_.open(directory); }
-  /// Joins as the only voter, replays, and calls `ready` once this node leads and what the log says is published.
+  /// Joins as the only voter, replays, and calls `ready` once this node leads and what the log says is
+  /// published.
   void start(BrokerId self, std::shared_ptr<const meta::ConfigValues> settings, OnCommitted on_committed,
              std::function<void(Status)> ready);
   /// Blocking; nothing may be submitted any more.
@@ -87,8 +88,8 @@ class MetadataLedger {
   OnCommitted on_committed_;
   std::function<void(Status)> ready_;
   meta::Image committed_;
-  meta::Delta delta_;      // since the last publication
-  LogIndex appended_{0};   // what the machine has seen
+  meta::Delta delta_;     // since the last publication
+  LogIndex appended_{0};  // what the machine has seen
   LogIndex published_{0};
   std::deque<Held> held_;
   bool leading_ = false;

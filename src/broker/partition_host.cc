@@ -63,8 +63,8 @@ Status PartitionHost::open_directories(const Params& params) {
       const log::TopicPartition key{d.topic, d.partition};
       const auto [it, added] = found_.emplace(key, Found{index, d.path, d.topic_id, false});
       if (!added) {
-        return Error(ErrorCode::corrupt, d.topic + "-" + std::to_string(d.partition.v) + " lies in " + it->second.path +
-                                             " and in " + d.path);
+        return Error(ErrorCode::corrupt, d.topic + "-" + std::to_string(d.partition.v) + " lies in " +
+                                             it->second.path + " and in " + d.path);
       }
     }
     leftovers_.insert(leftovers_.end(), listing.being_deleted.begin(), listing.being_deleted.end());
@@ -77,7 +77,8 @@ Status PartitionHost::open_directories(const Params& params) {
 }
 
 bool PartitionHost::all_clean() const {
-  return std::all_of(directories_.begin(), directories_.end(), [](const auto& d) { return d->was_clean() || d->is_new(); });
+  return std::all_of(directories_.begin(), directories_.end(),
+                     [](const auto& d) { return d->was_clean() || d->is_new(); });
 }
 
 Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
@@ -96,14 +97,16 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     plan.path = f.path;
     plan.clean = directories_[f.directory]->was_clean();
     const Checkpoints& c = checkpoints_[f.directory];
-    if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end()) plan.recovery_point = r->second;
+    if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end())
+      plan.recovery_point = r->second;
     if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) plan.log_start = s->second;
   } else {
     size_t best = directories_.size();
     for (size_t i = 0; i < directories_.size(); ++i) {
       if (!offline_[i] && (best == directories_.size() || counts_[i] < counts_[best])) best = i;
     }
-    if (best == directories_.size()) return Error(ErrorCode::kafka_storage_error, "every log directory is offline");
+    if (best == directories_.size())
+      return Error(ErrorCode::kafka_storage_error, "every log directory is offline");
     ++counts_[best];
     plan.directory = best;
     plan.path = directories_[best]->partition_path(spec.name.topic, spec.name.partition);
@@ -131,12 +134,14 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   params.log_start_offset = plan.log_start;
   params.create = plan.create;
   log::RecoveryStats stats;
-  TRY_ASSIGN(std::unique_ptr<log::Log> log, log::Log::open(disk_, std::move(params), trace_.named("log"), &stats));
+  TRY_ASSIGN(std::unique_ptr<log::Log> log,
+             log::Log::open(disk_, std::move(params), trace_.named("log"), &stats));
   if (stats.segments_scanned > 0) {
-    trace_.info("{}: recovered, {} bytes scanned, {} cut{}{}", plan.spec.name.text(), stats.bytes_scanned, stats.bytes_cut,
-                stats.cut_reason.empty() ? "" : ": ", stats.cut_reason);
+    trace_.info("{}: recovered, {} bytes scanned, {} cut{}{}", plan.spec.name.text(), stats.bytes_scanned,
+                stats.bytes_cut, stats.cut_reason.empty() ? "" : ": ", stats.cut_reason);
   }
-  TRY_ASSIGN(const std::optional<log::PartitionMetadata> known, log::read_partition_metadata(disk_, plan.path));
+  TRY_ASSIGN(const std::optional<log::PartitionMetadata> known,
+             log::read_partition_metadata(disk_, plan.path));
   if (!known) TRY(log::write_partition_metadata(disk_, plan.path, plan.spec.topic_id));
 
   partition::Partition::Environment environment;
@@ -145,16 +150,17 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   environment.self = node_id_;
   environment.trace = trace_.named("partition");
   environment.on_storage_failure = on_storage_failure_;
-  auto partition =
-      std::make_shared<partition::Partition>(std::move(environment), plan.spec.name, plan.spec.topic_id,
-                                             directories_[plan.directory]->path(), plan.spec.config, std::move(log));
+  auto partition = std::make_shared<partition::Partition>(
+      std::move(environment), plan.spec.name, plan.spec.topic_id, directories_[plan.directory]->path(),
+      plan.spec.config, std::move(log));
   TRY(partition->lead(plan.spec.leadership));
   return partition;
 }
 
 std::string PartitionHost::tombstone(const partition::Partition& partition) {
-  return io::join_path(partition.directory(),
-                       log::deleted_directory_name(partition.name().topic, partition.name().partition, random_.uuid()));
+  return io::join_path(
+      partition.directory(),
+      log::deleted_directory_name(partition.name().topic, partition.name().partition, random_.uuid()));
 }
 
 void PartitionHost::forget(const partition::Partition& partition) {

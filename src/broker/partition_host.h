@@ -1,5 +1,5 @@
-// The data directories of this broker and the partitions in them. Belongs to the control loop, which plans; what
-// touches the disk is in the functions marked blocking and runs on the disk's pool.
+// The data directories of this broker and the partitions in them. Belongs to the control loop, which plans;
+// what touches the disk is in the functions marked blocking and runs on the disk's pool.
 #pragma once
 
 #include <map>
@@ -48,15 +48,18 @@ class PartitionHost {
   PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random& random, Trace trace,
                 std::function<void(const std::string& partition_path, const Error&)> on_storage_failure);
 
-  /// Locks the directories, checks whose they are, reads checkpoints, lists partitions. Blocking, once. Errors: those
-  /// of log::DataDirectory::open; invalid_config if two directories belong to two clusters.
+  /// Locks the directories, checks whose they are, reads checkpoints, lists partitions. Blocking, once.
+  /// Errors: those of log::DataDirectory::open; invalid_config if two directories belong to two clusters.
   Status open_directories(const Params& params);
   const std::string& cluster_id() const { return cluster_id_; }
   /// Where the metadata log lies: in the first directory.
-  std::string metadata_path() const { return io::join_path(directories_.front()->path(), std::string(kMetadataTopic) + "-0"); }
+  std::string metadata_path() const {
+    return io::join_path(directories_.front()->path(), std::string(kMetadataTopic) + "-0");
+  }
   bool all_clean() const;
 
-  /// Where the partition lies, or the directory with the fewest. Error: kafka_storage_error if all are offline.
+  /// Where the partition lies, or the directory with the fewest. Error: kafka_storage_error if all are
+  /// offline.
   Result<OpenPlan> plan(Spec spec);
   /// Opens or creates the log and begins to lead. Blocking, any thread.
   Result<PartitionRef> open(const OpenPlan& plan) const;

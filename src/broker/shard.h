@@ -23,8 +23,8 @@ struct ApiMetrics {
 
 struct ShardMetrics {
   std::array<ApiMetrics, kApiSlots> apis;
-  Counter* bytes_in = nullptr;        // produced record bytes accepted
-  Counter* bytes_out = nullptr;       // fetched record bytes
+  Counter* bytes_in = nullptr;   // produced record bytes accepted
+  Counter* bytes_out = nullptr;  // fetched record bytes
   Counter* records_in = nullptr;
   Counter* batches_in = nullptr;
   Counter* produce_rejected = nullptr;

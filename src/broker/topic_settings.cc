@@ -11,12 +11,18 @@ namespace {
 
 record::TopicCompression compression_of(meta::TopicCompression c) {
   switch (c) {
-    case meta::TopicCompression::producer: return std::nullopt;
-    case meta::TopicCompression::none: return record::Codec::none;
-    case meta::TopicCompression::gzip: return record::Codec::gzip;
-    case meta::TopicCompression::snappy: return record::Codec::snappy;
-    case meta::TopicCompression::lz4: return record::Codec::lz4;
-    case meta::TopicCompression::zstd: return record::Codec::zstd;
+    case meta::TopicCompression::producer:
+      return std::nullopt;
+    case meta::TopicCompression::none:
+      return record::Codec::none;
+    case meta::TopicCompression::gzip:
+      return record::Codec::gzip;
+    case meta::TopicCompression::snappy:
+      return record::Codec::snappy;
+    case meta::TopicCompression::lz4:
+      return record::Codec::lz4;
+    case meta::TopicCompression::zstd:
+      return record::Codec::zstd;
   }
   return std::nullopt;
 }
@@ -59,13 +65,15 @@ control::NewTopic automatic_topic(const Broker& broker, const meta::Image& image
   t.name = name;
   if (name == kOffsetsTopic) {
     t.partitions = static_cast<int32_t>(broker.setting_int(image, "offsets.topic.num.partitions"));
-    // Internal topics take as many replicas as there are brokers while the cluster is smaller than configured.
+    // Internal topics take as many replicas as there are brokers while the cluster is smaller than
+    // configured.
     size_t live = 0;
     image.brokers().for_each([&](BrokerId, const meta::BrokerRef& b) {
       if (!b->fenced) ++live;
     });
     const int64_t wanted = broker.setting_int(image, "offsets.topic.replication.factor");
-    t.replication_factor = static_cast<int16_t>(std::min<int64_t>(wanted, static_cast<int64_t>(std::max<size_t>(live, 1))));
+    t.replication_factor =
+        static_cast<int16_t>(std::min<int64_t>(wanted, static_cast<int64_t>(std::max<size_t>(live, 1))));
     t.configs.push_back({"cleanup.policy", "compact"});
     t.configs.push_back({"compression.type", "producer"});
     t.configs.push_back({"segment.bytes", broker.setting(image, "offsets.topic.segment.bytes")});

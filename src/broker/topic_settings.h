@@ -13,7 +13,8 @@ class Broker;
 
 partition::PartitionConfig partition_config_of(const meta::TopicConfig& config);
 
-/// What is asked of the controller when a topic is created because somebody used it: the broker's defaults, or for
+/// What is asked of the controller when a topic is created because somebody used it: the broker's defaults,
+/// or for
 /// __consumer_offsets its own keys.
 control::NewTopic automatic_topic(const Broker& broker, const meta::Image& image, const std::string& name);
 

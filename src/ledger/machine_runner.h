@@ -1,10 +1,10 @@
-// Hosts a pure machine on one partition: orders its requests, appends what it wants recorded, holds every reply
-// until the last offset it saw is committed, loads the machine from the log and discards it when an append
-// fails. Lives on one loop; the machine never leaves it.
+// Hosts a pure machine on one partition: orders its requests, appends what it wants recorded, holds every
+// reply until the last offset it saw is committed, loads the machine from the log and discards it when an
+// append fails. Lives on one loop; the machine never leaves it.
 //
-// A Machine has: handle(Token, const Request&, const Context&, Now, Output&) per request type, apply(key, value,
-// Now) as the only change of replicated state, tick(Now, Output&), next_deadline_mono_ms(), on_loaded(Now).
-// Output has `replies` {token, response} and `records` {key, optional value}.
+// A Machine has: handle(Token, const Request&, const Context&, Now, Output&) per request type, apply(key,
+// value, Now) as the only change of replicated state, tick(Now, Output&), next_deadline_mono_ms(),
+// on_loaded(Now). Output has `replies` {token, response} and `records` {key, optional value}.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +26,9 @@
 namespace millrace::ledger {
 
 template <class Machine, class Token, class Output, class Context, class Response>
-class MachineRunner final : public partition::CommitWaiter,
-                            public std::enable_shared_from_this<MachineRunner<Machine, Token, Output, Context, Response>> {
+class MachineRunner final
+    : public partition::CommitWaiter,
+      public std::enable_shared_from_this<MachineRunner<Machine, Token, Output, Context, Response>> {
  public:
   using Done = std::function<void(Result<Response>)>;
   using Make = std::function<std::unique_ptr<Machine>()>;
@@ -52,9 +53,11 @@ class MachineRunner final : public partition::CommitWaiter,
     auto reader = std::make_shared<PartitionReader>(*env_.disk, *env_.loop, partition_);
     reader->run(
         [self = this->shared_from_this(), this](const StoredRecord& r) {
-          if (state_ == State::loading) machine_->apply(r.key, r.value, Now{env_.clock->now().mono_ms, r.timestamp_ms});
+          if (state_ == State::loading)
+            machine_->apply(r.key, r.value, Now{env_.clock->now().mono_ms, r.timestamp_ms});
         },
-        [self = this->shared_from_this(), this, begun_ns = env_.clock->mono_ns()](Status status, uint64_t records) {
+        [self = this->shared_from_this(), this, begun_ns = env_.clock->mono_ns()](Status status,
+                                                                                  uint64_t records) {
           if (state_ != State::loading) return;
           if (!status.ok()) {
             env_.trace.error("{}: loading failed: {}", partition_->name().text(), status.error().message);
@@ -81,7 +84,8 @@ class MachineRunner final : public partition::CommitWaiter,
   template <class Request>
   void submit(const Request& request, const Context& context, Done done) {
     if (state_ != State::active) {
-      done(Error(state_ == State::stopped ? ErrorCode::not_coordinator : ErrorCode::coordinator_load_in_progress));
+      done(Error(state_ == State::stopped ? ErrorCode::not_coordinator
+                                          : ErrorCode::coordinator_load_in_progress));
       return;
     }
     if (waiting_.size() >= kOutstandingMax) {

@@ -39,7 +39,8 @@ Status PartitionReader::Step::read() {
       TRY_ASSIGN(const std::optional<record::BatchView> batch, batches_of.next());
       if (!batch) break;
       if (!batch->crc_matches()) {
-        return Error(ErrorCode::corrupt, "checksum mismatch at offset " + std::to_string(batch->base_offset().v));
+        return Error(ErrorCode::corrupt,
+                     "checksum mismatch at offset " + std::to_string(batch->base_offset().v));
       }
       next = batch->next_offset();
       if (batch->is_control()) continue;

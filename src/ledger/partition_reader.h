@@ -1,5 +1,5 @@
-// Reads a whole partition for a machine that is being loaded: in steps, the disk on the pool, the records on the
-// loop, in order.
+// Reads a whole partition for a machine that is being loaded: in steps, the disk on the pool, the records on
+// the loop, in order.
 #pragma once
 
 #include <functional>

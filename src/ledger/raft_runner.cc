@@ -14,7 +14,8 @@ void RaftRunner::start(BrokerId self, Handlers handlers) {
   restored.hard_state = store_.hard_state();
   restored.entries = store_.take_entries();
   restored.initial.voters = {self};
-  Result<std::unique_ptr<raft::Raft>> opened = raft::Raft::open(options, std::move(restored), env_.clock->now());
+  Result<std::unique_ptr<raft::Raft>> opened =
+      raft::Raft::open(options, std::move(restored), env_.clock->now());
   if (!opened.ok()) {
     fail(opened.error());
     return;

@@ -1,6 +1,6 @@
-// Hosts the Raft core on its store: carries out what the core wants (persist, send, commit) and nothing else. Lives
-// on one loop, which never touches a data file: persistence runs on the disk's pool, one write at a time; what
-// arrives meanwhile is gathered into the next.
+// Hosts the Raft core on its store: carries out what the core wants (persist, send, commit) and nothing else.
+// Lives on one loop, which never touches a data file: persistence runs on the disk's pool, one write at a
+// time; what arrives meanwhile is gathered into the next.
 #pragma once
 
 #include <functional>
@@ -30,7 +30,8 @@ class RaftRunner {
   struct Handlers {
     /// Entries became committed, in order, each once; of all kinds.
     std::function<void(const std::vector<raft::Entry>&)> on_commit;
-    /// This node began (true) or ceased to lead; when it begins, everything before its term has been committed.
+    /// This node began (true) or ceased to lead; when it begins, everything before its term has been
+    /// committed.
     std::function<void(bool leading)> on_leadership;
     /// The store failed; nothing more will be committed here.
     std::function<void(const Error&)> on_failure;

@@ -37,7 +37,8 @@ Result<raft::HardState> parse_hard_state(std::string_view text) {
     int64_t number = 0;
     if (colon == std::string_view::npos) return Error(ErrorCode::corrupt, "a line without a value");
     const std::string_view value = line.substr(colon + 2);
-    if (std::from_chars(value.data(), value.data() + value.size(), number).ptr != value.data() + value.size()) {
+    if (std::from_chars(value.data(), value.data() + value.size(), number).ptr !=
+        value.data() + value.size()) {
       return Error(ErrorCode::corrupt, "not a number");
     }
     const std::string_view key = line.substr(0, colon);
@@ -87,9 +88,10 @@ Status RaftStore::read_entries() {
       record::RecordReader reader(batch->records(), batch->record_count());
       record::Record r;
       TRY_ASSIGN(const bool some, reader.next(r));
-      if (!some || batch->record_count() != 1 || !batch->crc_matches() || !r.key || r.key->size() != 1 || !r.value ||
-          r.key->front() > static_cast<uint8_t>(raft::EntryKind::membership)) {
-        return Error(ErrorCode::corrupt, fmt::format("{}: no metadata entry at offset {}", directory_, batch->base_offset().v));
+      if (!some || batch->record_count() != 1 || !batch->crc_matches() || !r.key || r.key->size() != 1 ||
+          !r.value || r.key->front() > static_cast<uint8_t>(raft::EntryKind::membership)) {
+        return Error(ErrorCode::corrupt,
+                     fmt::format("{}: no metadata entry at offset {}", directory_, batch->base_offset().v));
       }
       entries_.push_back({LogIndex(batch->base_offset().v + 1), Term(batch->leader_epoch().v),
                           static_cast<raft::EntryKind>(r.key->front()), Slice::copy_of(*r.value)});

@@ -1,7 +1,7 @@
-// The metadata log on disk: a partition log like any other (`__cluster_metadata-0`), so that its recovery, rolling
-// and tools are those of every log. One Raft entry is one batch of one record: the key is one byte, the entry's kind,
-// the value its payload; the entry's index is its offset + 1, its term the batch's leader epoch. Votes and terms live
-// in `quorum-state`.
+// The metadata log on disk: a partition log like any other (`__cluster_metadata-0`), so that its recovery,
+// rolling and tools are those of every log. One Raft entry is one batch of one record: the key is one byte,
+// the entry's kind, the value its payload; the entry's index is its offset + 1, its term the batch's leader
+// epoch. Votes and terms live in `quorum-state`.
 //
 //   quorum-state   text: "version: 0", "term: N", "vote: N" (-1: none), replaced atomically
 //
@@ -24,7 +24,8 @@ namespace millrace::ledger {
 
 class RaftStore {
  public:
-  RaftStore(io::Disk& disk, const io::Clock& clock, Trace trace) : disk_(disk), clock_(clock), trace_(std::move(trace)) {}
+  RaftStore(io::Disk& disk, const io::Clock& clock, Trace trace)
+      : disk_(disk), clock_(clock), trace_(std::move(trace)) {}
 
   /// Opens or creates the log in `directory` and reads everything. An unclean stop costs a scan from the last
   /// checkpointed place. Errors: corrupt, io_error.

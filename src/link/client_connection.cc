@@ -21,7 +21,10 @@ std::shared_ptr<ClientConnection> ClientConnection::create(io::Loop& loop, std::
 
 ClientConnection::ClientConnection(io::Loop& loop, std::unique_ptr<io::Stream> stream, std::string client_id,
                                    size_t frame_bytes_max)
-    : loop_(loop), stream_(std::move(stream)), client_id_(std::move(client_id)), frame_bytes_max_(frame_bytes_max) {}
+    : loop_(loop),
+      stream_(std::move(stream)),
+      client_id_(std::move(client_id)),
+      frame_bytes_max_(frame_bytes_max) {}
 
 ClientConnection::~ClientConnection() {
   stream_->set_handler(nullptr);
@@ -40,7 +43,8 @@ wire::RequestHeader ClientConnection::header(wire::ApiKey api, int16_t version) 
   return h;
 }
 
-void ClientConnection::send_frame(wire::ApiKey api, int16_t version, Payload frame, int64_t timeout_ms, BodyDone done) {
+void ClientConnection::send_frame(wire::ApiKey api, int16_t version, Payload frame, int64_t timeout_ms,
+                                  BodyDone done) {
   if (closed_) {
     done(Error(ErrorCode::closed, "the connection is closed"));
     return;

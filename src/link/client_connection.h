@@ -1,7 +1,7 @@
 // The asking end of a connection: typed requests out, responses matched in order. On its loop only.
 //
-// Kafka answers in the order asked, so a response whose correlation id is not the oldest outstanding one breaks
-// the connection. A request that times out also breaks it: what came after could not be told apart.
+// Kafka answers in the order asked, so a response whose correlation id is not the oldest outstanding one
+// breaks the connection. A request that times out also breaks it: what came after could not be told apart.
 #pragma once
 
 #include <deque>
@@ -16,7 +16,8 @@
 
 namespace millrace::link {
 
-class ClientConnection final : public io::StreamHandler, public std::enable_shared_from_this<ClientConnection> {
+class ClientConnection final : public io::StreamHandler,
+                               public std::enable_shared_from_this<ClientConnection> {
  public:
   static std::shared_ptr<ClientConnection> create(io::Loop& loop, std::unique_ptr<io::Stream> stream,
                                                   std::string client_id, size_t frame_bytes_max);
@@ -71,7 +72,8 @@ class ClientConnection final : public io::StreamHandler, public std::enable_shar
     BodyDone done;
   };
 
-  ClientConnection(io::Loop& loop, std::unique_ptr<io::Stream> stream, std::string client_id, size_t frame_bytes_max);
+  ClientConnection(io::Loop& loop, std::unique_ptr<io::Stream> stream, std::string client_id,
+                   size_t frame_bytes_max);
   wire::RequestHeader header(wire::ApiKey api, int16_t version);
   void send_frame(wire::ApiKey api, int16_t version, Payload frame, int64_t timeout_ms, BodyDone done);
   void fail(const Error& why);

@@ -97,7 +97,8 @@ bool ServerConnection::accept_frame(MutableByteView frame) {
   wire::Reader reader(content);
   Result<wire::RequestHeader> header = wire::decode_request_header(reader);
   if (!header.ok()) {
-    refuse("a request of api key " + std::to_string(load_be<int16_t>(content.data())) + ": " + header.error().message,
+    refuse("a request of api key " + std::to_string(load_be<int16_t>(content.data())) + ": " +
+               header.error().message,
            frame);
     return false;
   }

@@ -68,7 +68,8 @@ Status Partition::lead(const Leadership& leadership) {
       replicas_ = leadership.replicas;
       // On its own a broker commits what it holds durably; the leader machine knows who else must have it.
       leader_.emplace(env_.self, leadership.epoch, leadership.isr, effective_min_insync(*config_, replicas_),
-                      replica::Ends{log_->log_end_offset(), log_->log_end_offset()}, log_->log_start_offset());
+                      replica::Ends{log_->log_end_offset(), log_->log_end_offset()},
+                      log_->log_start_offset());
       log_->on_high_watermark(leader_->high_watermark());
       stopped_ = ErrorCode::none;
     } else {
@@ -122,8 +123,8 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
     }
     Result<log::AppendResult> appended = log_->append_as_leader(batch, leader_->epoch(), now);
     if (appended.ok()) {
-      result = Appended{appended->base_offset, appended->last_offset, appended->timestamp, appended->log_start_offset,
-                        appended->duplicate};
+      result = Appended{appended->base_offset, appended->last_offset, appended->timestamp,
+                        appended->log_start_offset, appended->duplicate};
       if (!appended->duplicate) {
         if (config_->fsync) {
           request_sync_locked(loop, acks_all);
@@ -143,7 +144,8 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
 void Partition::on_ends_locked(Notices& notices) {
   if (!leader_) return;
   const Offset end = log_->log_end_offset();
-  if (!leader_->on_local({end, config_->fsync ? std::max(log_->durable_end(), leader_->local().durable_end) : end})) {
+  if (!leader_->on_local(
+          {end, config_->fsync ? std::max(log_->durable_end(), leader_->local().durable_end) : end})) {
     return;
   }
   log_->on_high_watermark(leader_->high_watermark());
@@ -175,14 +177,14 @@ void Partition::request_sync_locked(io::Loop& loop, bool urgent) {
   if (urgent) {
     if (sync_scheduled_) return;
     sync_scheduled_ = true;
-    loop.at_end_of_tick([self = shared_from_this(), &loop] { self->begin_sync(loop, log::SyncScope::records); });
+    loop.at_end_of_tick(
+        [self = shared_from_this(), &loop] { self->begin_sync(loop, log::SyncScope::records); });
     return;
   }
   if (sync_again_) return;
   sync_again_ = true;
-  loop.call_after(kSyncDelayMs, [self = shared_from_this(), &loop] {
-    self->begin_sync(loop, log::SyncScope::records);
-  });
+  loop.call_after(kSyncDelayMs,
+                  [self = shared_from_this(), &loop] { self->begin_sync(loop, log::SyncScope::records); });
 }
 
 void Partition::begin_sync(io::Loop& loop, log::SyncScope scope) {
@@ -271,7 +273,8 @@ Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_on
   if (from >= bound || bytes_max == 0) return out;
   TRY_ASSIGN(log::ReadResult read, log_->read(from, bytes_max, bound, at_least_one));
   out.bytes = read.bytes;
-  for (io::FileRegion& r : read.regions) out.regions.push_back(std::make_shared<const io::FileRegion>(std::move(r)));
+  for (io::FileRegion& r : read.regions)
+    out.regions.push_back(std::make_shared<const io::FileRegion>(std::move(r)));
   return out;
 }
 
@@ -341,7 +344,8 @@ Result<Offset> Partition::delete_records(Offset before) {
   const Offsets o = offsets_locked();
   if (before == Offset(-1)) before = o.high_watermark;
   if (before < Offset(0) || before > o.high_watermark) {
-    return Error(ErrorCode::offset_out_of_range, "beyond the high watermark " + std::to_string(o.high_watermark.v));
+    return Error(ErrorCode::offset_out_of_range,
+                 "beyond the high watermark " + std::to_string(o.high_watermark.v));
   }
   if (before > o.log_start) TRY(log_->advance_log_start(before));
   return log_->log_start_offset();
@@ -353,13 +357,15 @@ void Partition::keep_house(Now now) {
     const std::lock_guard lock(mutex_);
     if (stopped_ != ErrorCode::none) return;
     (void)log_->expire_producers(now);
-    const Result<log::DeletedSegments> deleted = log_->delete_old_segments(now, offsets_locked().high_watermark);
+    const Result<log::DeletedSegments> deleted =
+        log_->delete_old_segments(now, offsets_locked().high_watermark);
     if (!deleted.ok()) {
       env_.trace.error("{}: retention: {}", name_.text(), deleted.error().message);
       if (log_->failed()) fail_locked(deleted.error(), notices);
     } else if (!deleted->empty()) {
       env_.trace.info("{}: {} segments ({} bytes) deleted by {}, the log starts at {}", name_.text(),
-                      deleted->base_offsets.size(), deleted->bytes, deleted->reason, deleted->log_start_offset.v);
+                      deleted->base_offsets.size(), deleted->bytes, deleted->reason,
+                      deleted->log_start_offset.v);
     }
     (void)log_->remove_pending(now);
   }

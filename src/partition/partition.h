@@ -1,8 +1,8 @@
-// The door of one partition: one short lock over its log and its replica machine, the requests that wait here,
-// and group commit. Any loop may call it; nothing behind it knows of threads.
+// The door of one partition: one short lock over its log and its replica machine, the requests that wait
+// here, and group commit. Any loop may call it; nothing behind it knows of threads.
 //
-// The lock is held from the duplicate check through the write, never across a wait and never while a waiter is
-// told. fdatasync runs on the disk's pool, outside the lock: one call serves everything appended before it
+// The lock is held from the duplicate check through the write, never across a wait and never while a waiter
+// is told. fdatasync runs on the disk's pool, outside the lock: one call serves everything appended before it
 // began; what is appended meanwhile waits for the next.
 #pragma once
 
@@ -89,23 +89,24 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   std::shared_ptr<const PartitionConfig> config() const;
   void configure(std::shared_ptr<const PartitionConfig> config, size_t replicas);
 
-  /// Begins to lead. What the log holds is synced first (a new incarnation serves nothing that a power cut could
-  /// take back), then the epoch is recorded. May block: run it where blocking is allowed.
+  /// Begins to lead. What the log holds is synced first (a new incarnation serves nothing that a power cut
+  /// could take back), then the epoch is recorded. May block: run it where blocking is allowed.
   Status lead(const Leadership& leadership);
   /// Stops serving (deletion, shutdown): waiters are told, later calls get `why`.
   void stop(ErrorCode why);
 
   /// Appends one validated batch; patches it in place. With `acks_all`, not_enough_replicas if the ISR is too
-  /// small. A sync is started at the end of the caller's tick when somebody waits for it, within 10 ms otherwise.
+  /// small. A sync is started at the end of the caller's tick when somebody waits for it, within 10 ms
+  /// otherwise.
   Result<Appended> append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now);
-  /// Tells `waiter` when everything below `committed_at` is committed: at once (by return value true, without a
-  /// callback) or later on its loop.
+  /// Tells `waiter` when everything below `committed_at` is committed: at once (by return value true, without
+  /// a callback) or later on its loop.
   bool await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> waiter, uint64_t tag);
 
   /// Reads whole batches from `from`. Errors: offset_out_of_range, fenced_leader_epoch, unknown_leader_epoch,
   /// not_leader_or_follower. `offsets` is filled whenever the partition serves, also with an error.
-  Result<Fetched> fetch(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation, EpochCheck check,
-                        Offsets& offsets);
+  Result<Fetched> fetch(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
+                        EpochCheck check, Offsets& offsets);
   /// Registers for a notice when more may be readable.
   DataWatches::Id watch(std::shared_ptr<DataWaiter> waiter, uint64_t tag);
   void rearm(DataWatches::Id id);
@@ -125,7 +126,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   LeaderEpoch epoch_of(Offset offset) const;
   using EpochEnd = log::EpochEnd;
   Result<EpochEnd> end_offset_for_epoch(LeaderEpoch epoch, EpochCheck check) const;
-  /// DeleteRecords: `before` -1 means the high watermark. Returns the new log start. Errors: offset_out_of_range.
+  /// DeleteRecords: `before` -1 means the high watermark. Returns the new log start. Errors:
+  /// offset_out_of_range.
   Result<Offset> delete_records(Offset before);
 
   /// Retention and expiry; blocks on the disk. Called by the broker's housekeeping, on the pool.
@@ -134,8 +136,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   void checkpoint(io::Loop& loop);
   /// Last sync and clean close; blocks. After stop().
   Status close();
-  /// Renames the log's directory to `tombstone_directory` (same parent), to be removed as a tree; blocks. After
-  /// stop().
+  /// Renames the log's directory to `tombstone_directory` (same parent), to be removed as a tree; blocks.
+  /// After stop().
   Status remove(const std::string& tombstone_directory);
 
   struct Usage {

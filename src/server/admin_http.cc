@@ -13,18 +13,25 @@ constexpr size_t kExchangesMax = 64;
 
 std::string_view reason_of(int status) {
   switch (status) {
-    case 200: return "OK";
-    case 400: return "Bad Request";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 431: return "Request Header Fields Too Large";
-    default: return "Service Unavailable";
+    case 200:
+      return "OK";
+    case 400:
+      return "Bad Request";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 431:
+      return "Request Header Fields Too Large";
+    default:
+      return "Service Unavailable";
   }
 }
 
 Bytes encode_reply(const HttpReply& reply, bool head_only) {
   std::string out = fmt::format(
-      "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n",
+      "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: "
+      "no-store\r\n\r\n",
       reply.status, reason_of(reply.status), reply.content_type, reply.body.size());
   if (!head_only) out += reply.body;
   return to_bytes(out);
@@ -44,8 +51,8 @@ class AdminHttp::Exchange final : public io::StreamHandler {
     const std::string_view text = as_text(bytes);
     const size_t end = text.find("\r\n\r\n");
     if (end == std::string_view::npos && bytes.size() < kHeadMax) return 0;
-    const HttpReply reply =
-        end == std::string_view::npos ? HttpReply{431, "text/plain", "head too large\n"} : owner_.answer(text.substr(0, end));
+    const HttpReply reply = end == std::string_view::npos ? HttpReply{431, "text/plain", "head too large\n"}
+                                                          : owner_.answer(text.substr(0, end));
     answered_ = true;
     const size_t used = bytes.size();
     stream_->send(Payload(encode_reply(reply, text.starts_with("HEAD "))));

@@ -27,8 +27,9 @@ int exit_code_of(const Error& error) {
     case ErrorCode::inconsistent_cluster_id:
       return kExitDirectory;
     case ErrorCode::already_exists:
-      return error.message.starts_with("listener ") || error.message.starts_with("admin.listener ") ? kExitPort
-                                                                                                    : kExitDirectory;
+      return error.message.starts_with("listener ") || error.message.starts_with("admin.listener ")
+                 ? kExitPort
+                 : kExitDirectory;
     default:
       return kExitFailed;
   }

@@ -11,7 +11,8 @@ namespace {
 using millrace::server::DaemonOptions;
 
 void add_set_option(CLI::App* command, DaemonOptions& options) {
-  command->add_option("--set", options.settings, "key=value over the file and the environment; may be repeated")
+  command
+      ->add_option("--set", options.settings, "key=value over the file and the environment; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
 }
@@ -25,12 +26,14 @@ int main(int argc, char** argv) {
 
   DaemonOptions server_options;
   CLI::App* server = app.add_subcommand("server", "Run a broker until SIGTERM");
-  server->add_option("--config", server_options.config_file, "Properties file, with Kafka's key names")->type_name("FILE");
+  server->add_option("--config", server_options.config_file, "Properties file, with Kafka's key names")
+      ->type_name("FILE");
   add_set_option(server, server_options);
 
   DaemonOptions dev_options;
   dev_options.dev = true;
-  CLI::App* dev = app.add_subcommand("dev", "Run a broker for development: own data directory, topics made when used");
+  CLI::App* dev =
+      app.add_subcommand("dev", "Run a broker for development: own data directory, topics made when used");
   dev->add_option("--data-dir", dev_options.data_directory, "Where its data lies (default: ./millrace-dev)");
   add_set_option(dev, dev_options);
 

@@ -14,10 +14,14 @@ constexpr uint64_t kDescriptorReserve = 512;
 
 meta::SecurityProtocol protocol_of(SecurityProtocol p) {
   switch (p) {
-    case SecurityProtocol::plaintext: return meta::SecurityProtocol::plaintext;
-    case SecurityProtocol::ssl: return meta::SecurityProtocol::ssl;
-    case SecurityProtocol::sasl_plaintext: return meta::SecurityProtocol::sasl_plaintext;
-    case SecurityProtocol::sasl_ssl: return meta::SecurityProtocol::sasl_ssl;
+    case SecurityProtocol::plaintext:
+      return meta::SecurityProtocol::plaintext;
+    case SecurityProtocol::ssl:
+      return meta::SecurityProtocol::ssl;
+    case SecurityProtocol::sasl_plaintext:
+      return meta::SecurityProtocol::sasl_plaintext;
+    case SecurityProtocol::sasl_ssl:
+      return meta::SecurityProtocol::sasl_ssl;
   }
   return meta::SecurityProtocol::plaintext;
 }
@@ -29,7 +33,8 @@ size_t descriptors_for_files(uint64_t limit, size_t connections) {
 
 }  // namespace
 
-Node::Node(ServerConfig config, TraceSink* sink) : config_(std::move(config)), trace_(sink, "server", config_.log_level) {}
+Node::Node(ServerConfig config, TraceSink* sink)
+    : config_(std::move(config)), trace_(sink, "server", config_.log_level) {}
 
 Node::~Node() = default;
 
@@ -72,13 +77,14 @@ Status Node::start() {
   return {};
 }
 
-// Bound before the broker starts, so that the advertised ports are known and a taken port is told at once; whoever
-// connects meanwhile is read when the broker is ready.
+// Bound before the broker starts, so that the advertised ports are known and a taken port is told at once;
+// whoever connects meanwhile is read when the broker is ready.
 Status Node::bind_listeners() {
   early_.resize(loops_->size());
   for (const Listener& l : config_.listeners) {
     if (l.protocol != SecurityProtocol::plaintext) {
-      return Error(ErrorCode::invalid_config, l.name + ": " + std::string(security_protocol_name(l.protocol)) +
+      return Error(ErrorCode::invalid_config, l.name + ": " +
+                                                  std::string(security_protocol_name(l.protocol)) +
                                                   " is not served yet: use PLAINTEXT");
     }
     auto made = network_->listen(
@@ -94,7 +100,8 @@ Status Node::bind_listeners() {
           }
         });
     if (!made.ok()) {
-      return Error(made.code(), "listener " + l.name + "://" + l.address.to_string() + ": " + made.error().message);
+      return Error(made.code(),
+                   "listener " + l.name + "://" + l.address.to_string() + ": " + made.error().message);
     }
     listeners_.push_back(std::move(*made));
   }
@@ -141,10 +148,11 @@ Status Node::wait_for_broker() {
       .in_flight_max = static_cast<size_t>(config_.number("queued.max.requests")),
       .idle_ms_max = config_.number("connections.max.idle.ms"),
   };
-  const size_t per_loop = std::max<size_t>(static_cast<size_t>(config_.number("max.connections")) / loops_->size(), 1);
+  const size_t per_loop =
+      std::max<size_t>(static_cast<size_t>(config_.number("max.connections")) / loops_->size(), 1);
   for (size_t i = 0; i < loops_->size(); ++i) {
-    connections_.push_back(std::make_unique<link::ConnectionSet>(loops_->at(i), i, clock_, *dispatcher_, limits, per_loop,
-                                                                 trace_.named("net")));
+    connections_.push_back(std::make_unique<link::ConnectionSet>(loops_->at(i), i, clock_, *dispatcher_,
+                                                                 limits, per_loop, trace_.named("net")));
   }
   std::promise<Status> ready;
   std::future<Status> outcome = ready.get_future();
@@ -181,15 +189,16 @@ Status Node::listen_admin() {
 }
 
 void Node::announce() const {
-  trace_.info("millrace {} serves as node {} of cluster {}, started in {} ms", kVersion, config_.node_id.v, cluster_id(),
-              (clock_.mono_ns() - begun_ns_) / 1'000'000);
+  trace_.info("millrace {} serves as node {} of cluster {}, started in {} ms", kVersion, config_.node_id.v,
+              cluster_id(), (clock_.mono_ns() - begun_ns_) / 1'000'000);
   for (size_t i = 0; i < listeners_.size(); ++i) {
     const io::Endpoint at = listeners_[i]->bound();
     const meta::Endpoint& told = broker_->config().advertised[i];
-    trace_.info("listener {}://{}:{}, clients are told {}:{}", config_.listeners[i].name, at.host, at.port, told.host,
-                told.port);
+    trace_.info("listener {}://{}:{}, clients are told {}:{}", config_.listeners[i].name, at.host, at.port,
+                told.host, told.port);
   }
-  if (admin_) trace_.info("admin http://{}:{} (/metrics, /health)", admin_->bound().host, admin_->bound().port);
+  if (admin_)
+    trace_.info("admin http://{}:{} (/metrics, /health)", admin_->bound().host, admin_->bound().port);
   for (const std::string& d : config_.log_dirs) trace_.info("data directory {}", d);
   const std::string durability = config_.text("log.durability");
   trace_.info("durability {}: {}", durability,
@@ -199,7 +208,8 @@ void Node::announce() const {
 
 std::vector<std::pair<std::string, io::Endpoint>> Node::bound() const {
   std::vector<std::pair<std::string, io::Endpoint>> out;
-  for (size_t i = 0; i < listeners_.size(); ++i) out.emplace_back(config_.listeners[i].name, listeners_[i]->bound());
+  for (size_t i = 0; i < listeners_.size(); ++i)
+    out.emplace_back(config_.listeners[i].name, listeners_[i]->bound());
   return out;
 }
 
@@ -214,12 +224,13 @@ void Node::register_process_metrics() {
   metrics_.gauge("process_resident_memory_bytes", "Resident memory.", [this](MetricsRegistry::Samples& s) {
     s.push_back({{}, static_cast<double>(host_.resident_bytes())});
   });
-  metrics_.computed_counter("process_cpu_seconds_total", "CPU time used.", [this](MetricsRegistry::Samples& s) {
-    s.push_back({{}, static_cast<double>(host_.cpu_ns()) * 1e-9});
-  });
-  metrics_.gauge("millrace_open_files", "Descriptors of data files that are open.", [this](MetricsRegistry::Samples& s) {
-    s.push_back({{}, static_cast<double>(disk_->open_descriptors())});
-  });
+  metrics_.computed_counter(
+      "process_cpu_seconds_total", "CPU time used.",
+      [this](MetricsRegistry::Samples& s) { s.push_back({{}, static_cast<double>(host_.cpu_ns()) * 1e-9}); });
+  metrics_.gauge("millrace_open_files", "Descriptors of data files that are open.",
+                 [this](MetricsRegistry::Samples& s) {
+                   s.push_back({{}, static_cast<double>(disk_->open_descriptors())});
+                 });
 }
 
 // Clients first, then the broker, then the pool and the loops it posts to.

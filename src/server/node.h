@@ -1,5 +1,5 @@
-// One running node: configuration to objects, start, stop. The one place where `broker` and `net` meet. Several
-// nodes may live in one process.
+// One running node: configuration to objects, start, stop. The one place where `broker` and `net` meet.
+// Several nodes may live in one process.
 #pragma once
 
 #include <atomic>
@@ -65,7 +65,8 @@ class Node {
   std::vector<std::unique_ptr<link::ConnectionSet>> connections_;  // one a loop
   std::vector<std::unique_ptr<io::Listener>> listeners_;           // as config_.listeners
   std::unique_ptr<AdminHttp> admin_;
-  std::vector<std::vector<std::pair<std::string, std::unique_ptr<io::Stream>>>> early_;  // one a loop, until serving
+  std::vector<std::vector<std::pair<std::string, std::unique_ptr<io::Stream>>>>
+      early_;  // one a loop, until serving
   std::atomic<bool> serving_{false};
   int64_t begun_ns_ = 0;
 };

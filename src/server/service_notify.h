@@ -1,5 +1,5 @@
-// What a service supervisor is told (systemd's Type=notify): a datagram to the socket in NOTIFY_SOCKET. Nothing
-// happens without one.
+// What a service supervisor is told (systemd's Type=notify): a datagram to the socket in NOTIFY_SOCKET.
+// Nothing happens without one.
 #pragma once
 
 #include <string_view>

@@ -9,11 +9,16 @@ namespace {
 
 spdlog::level::level_enum spdlog_level(TraceLevel level) {
   switch (level) {
-    case TraceLevel::debug: return spdlog::level::debug;
-    case TraceLevel::info: return spdlog::level::info;
-    case TraceLevel::warn: return spdlog::level::warn;
-    case TraceLevel::error: return spdlog::level::err;
-    case TraceLevel::off: break;
+    case TraceLevel::debug:
+      return spdlog::level::debug;
+    case TraceLevel::info:
+      return spdlog::level::info;
+    case TraceLevel::warn:
+      return spdlog::level::warn;
+    case TraceLevel::error:
+      return spdlog::level::err;
+    case TraceLevel::off:
+      break;
   }
   return spdlog::level::off;
 }

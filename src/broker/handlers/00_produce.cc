@@ -1,10 +1,10 @@
-// Produce (0). Advertised from 0 because librdkafka before 2.11.1 switches compression on by it (KAFKA-18659);
-// 0-2 are refused when sent.
+// Produce (0). Advertised from 0 because librdkafka before 2.11.1 switches compression on by it
+// (KAFKA-18659); 0-2 are refused when sent.
 //   3 record batch v2, transactional id | 5 log start offset | 7 zstd | 8 per-record errors | 9 flexible
 //   10 leader hints (KIP-951) | 11 TRANSACTION_ABORTABLE
 //
-// Run to completion: validated, appended and, unless acks=all, answered on the loop that read it. With acks=all
-// the reply is data that waits for commits, with one deadline.
+// Run to completion: validated, appended and, unless acks=all, answered on the loop that read it. With
+// acks=all the reply is data that waits for commits, with one deadline.
 #include <unordered_set>
 
 #include "broker/broker.h"
@@ -31,7 +31,8 @@ ProducePartition produce_refused(int32_t index, ErrorCode code, std::string mess
 }
 
 /// A produce that waits until its last record is committed on every partition, or for its deadline.
-class PendingProduce final : public partition::CommitWaiter, public std::enable_shared_from_this<PendingProduce> {
+class PendingProduce final : public partition::CommitWaiter,
+                             public std::enable_shared_from_this<PendingProduce> {
  public:
   PendingProduce(Call call, ProduceReply response) : call_(std::move(call)), response_(std::move(response)) {}
 
@@ -52,7 +53,8 @@ class PendingProduce final : public partition::CommitWaiter, public std::enable_
   void start_deadline(int64_t timeout_ms, std::vector<uint64_t> tags) {
     if (answered_) return;
     tags_ = std::move(tags);
-    timer_ = loop().call_after(std::max<int64_t>(timeout_ms, 0), [self = shared_from_this()] { self->on_deadline(); });
+    timer_ = loop().call_after(std::max<int64_t>(timeout_ms, 0),
+                               [self = shared_from_this()] { self->on_deadline(); });
   }
 
   /// Nothing is left to wait for.
@@ -112,7 +114,8 @@ class ProduceRun {
           failed_ = true;
           call_.shard().metrics.produce_rejected->add();
         } else if (request_.acks == kAcksAll) {
-          const uint64_t tag = (static_cast<uint64_t>(response.responses.size() - 1) << 32) | t.partition_responses.size();
+          const uint64_t tag =
+              (static_cast<uint64_t>(response.responses.size() - 1) << 32) | t.partition_responses.size();
           awaited.push_back({appended_to_, last_offset_ + 1, tag});
         }
         t.partition_responses.push_back(std::move(r));
@@ -123,16 +126,20 @@ class ProduceRun {
   bool failed() const { return failed_; }
 
  private:
-  ProducePartition one(const std::string& topic, const meta::Topic* known, wire::ProduceRequest::PartitionProduceData& p) {
-    if (request_.acks < -1 || request_.acks > 1) return produce_refused(p.index, ErrorCode::invalid_required_acks);
+  ProducePartition one(const std::string& topic, const meta::Topic* known,
+                       wire::ProduceRequest::PartitionProduceData& p) {
+    if (request_.acks < -1 || request_.acks > 1)
+      return produce_refused(p.index, ErrorCode::invalid_required_acks);
     if (known == nullptr) return produce_refused(p.index, ErrorCode::unknown_topic_or_partition);
     if (is_internal_topic(topic) && call_.client_id() != "__admin_client") {
-      return produce_refused(p.index, ErrorCode::invalid_topic_exception, "internal topics are not for producers");
+      return produce_refused(p.index, ErrorCode::invalid_topic_exception,
+                             "internal topics are not for producers");
     }
     const PartitionRef* partition = call_.view().partition(known->id, p.index);
     if (partition == nullptr) {
       const bool exists = p.index >= 0 && static_cast<size_t>(p.index) < known->partitions.size();
-      return produce_refused(p.index, exists ? ErrorCode::not_leader_or_follower : ErrorCode::unknown_topic_or_partition);
+      return produce_refused(
+          p.index, exists ? ErrorCode::not_leader_or_follower : ErrorCode::unknown_topic_or_partition);
     }
     if (p.records.null) return produce_refused(p.index, ErrorCode::invalid_record, "no record batch");
 
@@ -144,7 +151,8 @@ class ProduceRun {
         record::validate(p.records.view, rules, now_, call_.shard().codecs, &record_errors);
     if (!valid.ok()) {
       ProducePartition r = produce_refused(p.index, valid.code(), valid.error().message);
-      for (record::RecordError& e : record_errors) r.record_errors.push_back({e.batch_index, std::move(e.message)});
+      for (record::RecordError& e : record_errors)
+        r.record_errors.push_back({e.batch_index, std::move(e.message)});
       return r;
     }
     const MutableByteView batch = valid->bytes;
@@ -152,7 +160,8 @@ class ProduceRun {
     ASSERT(view.ok());
     const int32_t record_count = view->record_count();
     if (batch.size() > static_cast<size_t>(config->log.segment_bytes)) {
-      return produce_refused(p.index, ErrorCode::record_list_too_large, "the batch is larger than segment.bytes");
+      return produce_refused(p.index, ErrorCode::record_list_too_large,
+                             "the batch is larger than segment.bytes");
     }
     const Result<partition::Appended> appended =
         (*partition)->append(batch, request_.acks == kAcksAll, call_.loop(), now_);

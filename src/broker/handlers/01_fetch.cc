@@ -1,6 +1,7 @@
 // Fetch (1), versions 4-16.
-//   4 isolation level | 5 log start offset | 7 sessions (answered with session id 0: none is kept) | 9 leader epoch
-//   10 zstd | 11 rack | 12 flexible, diverging epoch | 13 topic ids | 15 replica state | 16 node endpoints
+//   4 isolation level | 5 log start offset | 7 sessions (answered with session id 0: none is kept) | 9 leader
+//   epoch 10 zstd | 11 rack | 12 flexible, diverging epoch | 13 topic ids | 15 replica state | 16 node
+//   endpoints
 //
 // A fetch that finds too little waits as data: it watches its partitions, an append or commit marks (fetch,
 // partition) dirty, only that partition is looked at again. Replicas are not served on a client listener.
@@ -14,8 +15,8 @@ namespace {
 
 using FetchReply = wire::FetchResponse;
 
-constexpr size_t kCopyMax = 64 * 1024;    // smaller slices are copied, larger ones go from the page cache
-constexpr int64_t kWaitStepMs = 5'000;    // a parked fetch looks this often whether its client is still there
+constexpr size_t kCopyMax = 64 * 1024;  // smaller slices are copied, larger ones go from the page cache
+constexpr int64_t kWaitStepMs = 5'000;  // a parked fetch looks this often whether its client is still there
 
 struct FetchEntry {
   size_t topic = 0;  // index into the response's topics
@@ -125,8 +126,8 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
     e.diverging.reset();
     if (e.last_fetched_epoch != kNoLeaderEpoch && diverges(e)) return;
     const size_t limit = std::min(budget, e.bytes_max);
-    Result<partition::Fetched> fetched =
-        e.partition->fetch(e.from, std::max<size_t>(limit, may_exceed ? 1 : 0), may_exceed, isolation_, e.check, e.offsets);
+    Result<partition::Fetched> fetched = e.partition->fetch(
+        e.from, std::max<size_t>(limit, may_exceed ? 1 : 0), may_exceed, isolation_, e.check, e.offsets);
     e.known_offsets = e.offsets.log_end > Offset(0) || fetched.ok();
     e.error = fetched.code();
     if (fetched.ok()) e.found = std::move(*fetched);

@@ -27,9 +27,12 @@ struct ListJob {
 
 int16_t version_of_special(int64_t timestamp) {
   switch (timestamp) {
-    case kMaxTimestamp: return 7;
-    case kEarliestLocal: return 8;
-    default: return 1;
+    case kMaxTimestamp:
+      return 7;
+    case kEarliestLocal:
+      return 8;
+    default:
+      return 1;
   }
 }
 
@@ -40,14 +43,14 @@ ListAnswer list_refused(int32_t index, ErrorCode code) {
   return a;
 }
 
-ListAnswer answer_one(const ListRequest& request, int16_t version, const ListRequest::ListOffsetsPartition& asked,
-                      const PartitionRef& partition) {
+ListAnswer answer_one(const ListRequest& request, int16_t version,
+                      const ListRequest::ListOffsetsPartition& asked, const PartitionRef& partition) {
   if (asked.timestamp < kEarliestLocal || version < version_of_special(asked.timestamp)) {
     return list_refused(asked.partition_index, ErrorCode::unsupported_version);
   }
   const partition::EpochCheck check{LeaderEpoch(asked.current_leader_epoch)};
-  const auto isolation =
-      request.isolation_level == 1 ? partition::Isolation::read_committed : partition::Isolation::read_uncommitted;
+  const auto isolation = request.isolation_level == 1 ? partition::Isolation::read_committed
+                                                      : partition::Isolation::read_uncommitted;
   const Result<partition::Offsets> offsets = partition->offsets(check);
   if (!offsets.ok()) return list_refused(asked.partition_index, offsets.code());
 
@@ -55,7 +58,8 @@ ListAnswer answer_one(const ListRequest& request, int16_t version, const ListReq
   a.partition_index = asked.partition_index;
   if (asked.timestamp == kLatest) {
     const bool debug = request.replica_id == -2;  // may see beyond the high watermark
-    const Offset end = isolation == partition::Isolation::read_committed ? offsets->last_stable : offsets->high_watermark;
+    const Offset end =
+        isolation == partition::Isolation::read_committed ? offsets->last_stable : offsets->high_watermark;
     a.offset = debug ? offsets->log_end.v : end.v;
     a.leader_epoch = partition->leader_epoch().v;
     return a;
@@ -112,7 +116,8 @@ void handle(Call call, ListRequest& request) {
     std::vector<PartitionRef>& row = job->partitions.emplace_back();
     const meta::Topic* known = call.view().image->topic(topic.name);
     for (const auto& p : topic.partitions) {
-      const PartitionRef* found = known == nullptr ? nullptr : call.view().partition(known->id, p.partition_index);
+      const PartitionRef* found =
+          known == nullptr ? nullptr : call.view().partition(known->id, p.partition_index);
       row.push_back(found == nullptr ? nullptr : *found);
       disk = disk || reads_disk(p.timestamp);
     }

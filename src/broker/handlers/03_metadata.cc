@@ -16,7 +16,8 @@ constexpr size_t kTopicNameMax = 249;
 bool is_topic_name(std::string_view name) {
   if (name.empty() || name.size() > kTopicNameMax || name == "." || name == "..") return false;
   return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
   });
 }
 
@@ -39,7 +40,8 @@ class MetadataRun {
     r.controller_id = call_.broker().config().node_id.v;
     const bool all = !request_.topics || (call_.version() == 0 && request_.topics->empty());
     if (all) {
-      image_.topics().for_each([&](const std::string&, const meta::TopicRef& t) { r.topics.push_back(describe(*t)); });
+      image_.topics().for_each(
+          [&](const std::string&, const meta::TopicRef& t) { r.topics.push_back(describe(*t)); });
       return r;
     }
     for (const auto& asked : *request_.topics) r.topics.push_back(one(asked));

@@ -13,7 +13,8 @@ wire::OffsetCommitResponse commit_refused(const CommitTopics& topics, ErrorCode 
   for (const auto& t : topics) {
     auto& out = r.topics.emplace_back();
     out.name = t.name;
-    for (const auto& p : t.partitions) out.partitions.push_back({p.partition_index, static_cast<int16_t>(code)});
+    for (const auto& p : t.partitions)
+      out.partitions.push_back({p.partition_index, static_cast<int16_t>(code)});
   }
   return r;
 }
@@ -26,8 +27,8 @@ CommitTopics take_unknown(const meta::Image& image, CommitTopics& topics) {
     auto& bad = unknown.emplace_back();
     bad.name = t.name;
     std::erase_if(t.partitions, [&](const auto& p) {
-      const bool exists =
-          known != nullptr && p.partition_index >= 0 && static_cast<size_t>(p.partition_index) < known->partitions.size();
+      const bool exists = known != nullptr && p.partition_index >= 0 &&
+                          static_cast<size_t>(p.partition_index) < known->partitions.size();
       if (!exists) bad.partitions.push_back(p);
       return !exists;
     });
@@ -39,7 +40,8 @@ CommitTopics take_unknown(const meta::Image& image, CommitTopics& topics) {
 
 void merge_commit(wire::OffsetCommitResponse& into, wire::OffsetCommitResponse more) {
   for (auto& t : more.topics) {
-    auto it = std::find_if(into.topics.begin(), into.topics.end(), [&](const auto& have) { return have.name == t.name; });
+    auto it = std::find_if(into.topics.begin(), into.topics.end(),
+                           [&](const auto& have) { return have.name == t.name; });
     if (it == into.topics.end()) {
       into.topics.push_back(std::move(t));
     } else {

@@ -28,7 +28,8 @@ void flatten_old(int16_t version, const WireRequest& asked, WireResponse& r) {
     auto& out = r.topics.emplace_back();
     out.name = t.name;
     for (const auto& p : t.partitions) {
-      out.partitions.push_back({p.partition_index, p.committed_offset, p.committed_leader_epoch, p.metadata, p.error_code});
+      out.partitions.push_back(
+          {p.partition_index, p.committed_offset, p.committed_leader_epoch, p.metadata, p.error_code});
     }
   }
   if (g.error_code != 0 && version < 2 && asked.topics) {
@@ -36,7 +37,8 @@ void flatten_old(int16_t version, const WireRequest& asked, WireResponse& r) {
     for (const auto& t : *asked.topics) {
       auto& out = r.topics.emplace_back();
       out.name = t.name;
-      for (const int32_t index : t.partition_indexes) out.partitions.push_back({index, -1, -1, "", g.error_code});
+      for (const int32_t index : t.partition_indexes)
+        out.partitions.push_back({index, -1, -1, "", g.error_code});
     }
   }
 }
@@ -64,7 +66,8 @@ void handle(Call call, WireRequest& request) {
   }
   for (size_t i = 0; i < count; ++i) {
     group::OffsetFetchRequest one{request.groups[i], request.require_stable};
-    const Result<std::shared_ptr<GroupRunner>> runner = find_group_runner(*gather->call(), one.group.group_id);
+    const Result<std::shared_ptr<GroupRunner>> runner =
+        find_group_runner(*gather->call(), one.group.group_id);
     if (!runner.ok()) {
       gather->response.groups[i] = offsets_refused(one, wire_code(runner.code()));
       gather->part_done();

@@ -23,7 +23,8 @@ CoordinatorAnswer coordinator_of(const Call& call, const std::string& key, int8_
     a.error_message = std::move(message);
     return a;
   };
-  if (type != kGroupKey && type != kTransactionKey) return refuse(ErrorCode::invalid_request, "unknown key type");
+  if (type != kGroupKey && type != kTransactionKey)
+    return refuse(ErrorCode::invalid_request, "unknown key type");
   if (type == kTransactionKey) {
     return refuse(ErrorCode::coordinator_not_available, "transactions are not served yet");
   }
@@ -46,7 +47,8 @@ void handle(Call call, wire::FindCoordinatorRequest& request) {
   wire::FindCoordinatorResponse r;
   const int8_t type = call.version() == 0 ? kGroupKey : request.key_type;
   if (call.version() >= 4) {
-    for (const std::string& key : request.coordinator_keys) r.coordinators.push_back(coordinator_of(call, key, type));
+    for (const std::string& key : request.coordinator_keys)
+      r.coordinators.push_back(coordinator_of(call, key, type));
   } else {
     CoordinatorAnswer a = coordinator_of(call, request.key, type);
     r.error_code = a.error_code;

@@ -15,7 +15,8 @@ void handle(Call call, wire::ListGroupsRequest& request) {
   }
   auto gather = std::make_shared<Gather<wire::ListGroupsResponse>>(share(std::move(call)), runners.size());
   gather->before_reply = [](wire::ListGroupsResponse& r) {
-    std::sort(r.groups.begin(), r.groups.end(), [](const auto& a, const auto& b) { return a.group_id < b.group_id; });
+    std::sort(r.groups.begin(), r.groups.end(),
+              [](const auto& a, const auto& b) { return a.group_id < b.group_id; });
   };
   if (runners.empty()) gather->finish();
   for (const auto& runner : runners) {

@@ -1,7 +1,7 @@
 // ApiVersions (18), versions 0-4.
 //   3 flexible, client software name and version (KIP-511) | 4 features whose lowest level is 0 are allowed
-// Never closes the connection: an unknown version is answered in the v0 layout with UNSUPPORTED_VERSION and the
-// range served (KIP-511), because clients take a close for a broker older than 0.10.
+// Never closes the connection: an unknown version is answered in the v0 layout with UNSUPPORTED_VERSION and
+// the range served (KIP-511), because clients take a close for a broker older than 0.10.
 #include <algorithm>
 
 #include "broker/broker.h"
@@ -33,7 +33,8 @@ wire::ApiVersionsResponse unsupported_api_versions() {
 void handle(Call call, wire::ApiVersionsRequest& request) {
   wire::ApiVersionsResponse r;
   if (call.version() >= 3) {
-    if (!is_software_text(request.client_software_name) || !is_software_text(request.client_software_version)) {
+    if (!is_software_text(request.client_software_name) ||
+        !is_software_text(request.client_software_version)) {
       r.error_code = static_cast<int16_t>(ErrorCode::invalid_request);
       call.reply(r);
       return;

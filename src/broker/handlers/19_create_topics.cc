@@ -1,6 +1,7 @@
-// CreateTopics (19), versions 2-7: decided by the controller, answered when this broker can describe the topic.
-//   4 -1 asks for the broker's default partitions and replication factor | 5 flexible, configs in the response
-//   7 topic id
+// CreateTopics (19), versions 2-7: decided by the controller, answered when this broker can describe the
+// topic.
+//   4 -1 asks for the broker's default partitions and replication factor | 5 flexible, configs in the
+//   response 7 topic id
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
 
@@ -53,21 +54,22 @@ void handle(Call call, wire::CreateTopicsRequest& request) {
     ask.topics.push_back(new_topic(t));
   }
   const SharedCall shared = share(std::move(call));
-  shared->broker().ask_controller(
-      shared->loop(), std::move(ask), [shared, names = std::move(names)](Result<control::CreateTopicsReply> r) {
-        CreateResponse response;
-        if (r.ok()) {
-          for (control::CreatedTopic& t : r->topics) response.topics.push_back(created_topic(t));
-        } else {
-          for (const std::string& name : names) {
-            auto& t = response.topics.emplace_back();
-            t.name = name;
-            t.error_code = static_cast<int16_t>(wire_code(r.code()));
-            t.error_message = r.error().message;
-          }
-        }
-        shared->reply(response);
-      });
+  shared->broker().ask_controller(shared->loop(), std::move(ask),
+                                  [shared, names = std::move(names)](Result<control::CreateTopicsReply> r) {
+                                    CreateResponse response;
+                                    if (r.ok()) {
+                                      for (control::CreatedTopic& t : r->topics)
+                                        response.topics.push_back(created_topic(t));
+                                    } else {
+                                      for (const std::string& name : names) {
+                                        auto& t = response.topics.emplace_back();
+                                        t.name = name;
+                                        t.error_code = static_cast<int16_t>(wire_code(r.code()));
+                                        t.error_message = r.error().message;
+                                      }
+                                    }
+                                    shared->reply(response);
+                                  });
 }
 
 }  // namespace millrace::broker

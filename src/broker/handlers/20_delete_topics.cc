@@ -8,8 +8,8 @@ namespace {
 
 using DeleteResponse = wire::DeleteTopicsResponse;
 
-DeleteResponse::DeletableTopicResult delete_result(std::optional<std::string> name, const Uuid& id, ErrorCode code,
-                                                   std::string message) {
+DeleteResponse::DeletableTopicResult delete_result(std::optional<std::string> name, const Uuid& id,
+                                                   ErrorCode code, std::string message) {
   DeleteResponse::DeletableTopicResult out;
   out.name = std::move(name);
   out.topic_id = id;
@@ -27,10 +27,10 @@ void handle(Call call, wire::DeleteTopicsRequest& request) {
   if (!call.broker().setting_bool(*call.view().image, "delete.topic.enable")) {
     DeleteResponse response;
     for (control::TopicHandle& t : ask.topics) {
-      response.responses.push_back(delete_result(std::move(t.name), t.id,
-                                                 call.version() >= 3 ? ErrorCode::topic_deletion_disabled
-                                                                     : ErrorCode::invalid_request,
-                                                 "delete.topic.enable is false"));
+      response.responses.push_back(
+          delete_result(std::move(t.name), t.id,
+                        call.version() >= 3 ? ErrorCode::topic_deletion_disabled : ErrorCode::invalid_request,
+                        "delete.topic.enable is false"));
     }
     call.reply(response);
     return;

@@ -13,7 +13,8 @@ struct DeleteRecordsJob {
   std::shared_ptr<const View> view;
 };
 
-ErrorCode delete_one(const DeleteRecordsJob& job, const std::string& topic, int32_t index, int64_t offset, int64_t& low) {
+ErrorCode delete_one(const DeleteRecordsJob& job, const std::string& topic, int32_t index, int64_t offset,
+                     int64_t& low) {
   const meta::Topic* known = job.view->image->topic(topic);
   if (known == nullptr) return ErrorCode::unknown_topic_or_partition;
   const PartitionRef* found = job.view->partition(known->id, index);
@@ -34,8 +35,8 @@ void run_delete_records(DeleteRecordsJob& job) {
       auto& answer = out.partitions.emplace_back();
       answer.partition_index = p.partition_index;
       answer.low_watermark = -1;
-      answer.error_code =
-          static_cast<int16_t>(wire_code(delete_one(job, t.name, p.partition_index, p.offset, answer.low_watermark)));
+      answer.error_code = static_cast<int16_t>(
+          wire_code(delete_one(job, t.name, p.partition_index, p.offset, answer.low_watermark)));
     }
   }
 }

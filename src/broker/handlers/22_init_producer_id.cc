@@ -1,6 +1,7 @@
-// InitProducerId (22), versions 0-4: ids for idempotent producers. A transactional id is refused: transactions are
-// not served yet.
-//   2 flexible | 3 the producer's id and epoch (KIP-360): without a transactional id it gets a fresh id | 4 PRODUCER_FENCED
+// InitProducerId (22), versions 0-4: ids for idempotent producers. A transactional id is refused:
+// transactions are not served yet.
+//   2 flexible | 3 the producer's id and epoch (KIP-360): without a transactional id it gets a fresh id | 4
+//   PRODUCER_FENCED
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
 
@@ -10,8 +11,9 @@ void handle(Call call, wire::InitProducerIdRequest& request) {
   wire::InitProducerIdResponse refusal;
   refusal.producer_epoch = -1;
   if (request.transactional_id) {
-    refusal.error_code = static_cast<int16_t>(request.transactional_id->empty() ? ErrorCode::invalid_request
-                                                                                : ErrorCode::coordinator_not_available);
+    refusal.error_code =
+        static_cast<int16_t>(request.transactional_id->empty() ? ErrorCode::invalid_request
+                                                               : ErrorCode::coordinator_not_available);
     call.reply(refusal);
     return;
   }

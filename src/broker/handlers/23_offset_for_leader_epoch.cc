@@ -1,4 +1,5 @@
-// OffsetForLeaderEpoch (23), versions 2-4: where an epoch ends, for a client that checks for truncation (KIP-320).
+// OffsetForLeaderEpoch (23), versions 2-4: where an epoch ends, for a client that checks for truncation
+// (KIP-320).
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
 
@@ -18,7 +19,8 @@ void handle(Call call, wire::OffsetForLeaderEpochRequest& request) {
         answer.error_code = static_cast<int16_t>(ErrorCode::unknown_topic_or_partition);
         continue;
       }
-      const auto end = (*found)->end_offset_for_epoch(LeaderEpoch(p.leader_epoch), {LeaderEpoch(p.current_leader_epoch)});
+      const auto end =
+          (*found)->end_offset_for_epoch(LeaderEpoch(p.leader_epoch), {LeaderEpoch(p.current_leader_epoch)});
       if (!end.ok()) {
         answer.error_code = static_cast<int16_t>(wire_code(end.code()));
         continue;

@@ -47,7 +47,8 @@ class DescribeConfigsRun {
         if (asked.resource_name.empty()) {
           for (const meta::OptionDef& o : meta::broker_options()) {
             const meta::EffectiveConfig c = view_.broker_default(o);
-            if (c.source == meta::ConfigSource::dynamic_default_broker) add(out, asked, o, [&] { return c; }, false);
+            if (c.source == meta::ConfigSource::dynamic_default_broker)
+              add(out, asked, o, [&] { return c; }, false);
           }
           return out;
         }
@@ -64,13 +65,14 @@ class DescribeConfigsRun {
       case meta::ResourceType::group:
         return out;  // nothing can be set there
       default:
-        return refuse(ErrorCode::invalid_request, "unknown resource type " + std::to_string(asked.resource_type));
+        return refuse(ErrorCode::invalid_request,
+                      "unknown resource type " + std::to_string(asked.resource_type));
     }
   }
 
   template <class Effective>
-  void add(ConfigsResult& out, const wire::DescribeConfigsRequest::DescribeConfigsResource& asked, const meta::OptionDef& o,
-           Effective effective, bool read_only) const {
+  void add(ConfigsResult& out, const wire::DescribeConfigsRequest::DescribeConfigsResource& asked,
+           const meta::OptionDef& o, Effective effective, bool read_only) const {
     const auto& keys = asked.configuration_keys;
     if (keys && std::find(keys->begin(), keys->end(), o.name) == keys->end()) return;
     meta::EffectiveConfig c = effective();
@@ -85,8 +87,8 @@ class DescribeConfigsRun {
     if (request_.include_documentation) e.documentation = std::string(o.doc);
     if (!request_.include_synonyms) return;
     for (meta::ConfigSynonym& s : c.synonyms) {
-      e.synonyms.push_back(
-          {std::move(s.name), o.sensitive ? std::nullopt : std::move(s.value), static_cast<int8_t>(s.source)});
+      e.synonyms.push_back({std::move(s.name), o.sensitive ? std::nullopt : std::move(s.value),
+                            static_cast<int8_t>(s.source)});
     }
   }
 

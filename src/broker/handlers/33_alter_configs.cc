@@ -8,7 +8,8 @@ namespace millrace::broker {
 namespace {
 
 template <class Response>
-void reply_alter(Call& call, const std::vector<meta::ConfigResource>& asked, const Result<control::AlterConfigsReply>& r) {
+void reply_alter(Call& call, const std::vector<meta::ConfigResource>& asked,
+                 const Result<control::AlterConfigsReply>& r) {
   Response response;
   const auto add = [&](const meta::ConfigResource& resource, ErrorCode code, const std::string& message) {
     auto& out = response.responses.emplace_back();
@@ -19,7 +20,8 @@ void reply_alter(Call& call, const std::vector<meta::ConfigResource>& asked, con
     if (code != ErrorCode::none) out.error_message = message;
   };
   if (r.ok()) {
-    for (const control::ResourceOutcome& o : r->resources) add(o.resource, o.outcome.error, o.outcome.message);
+    for (const control::ResourceOutcome& o : r->resources)
+      add(o.resource, o.outcome.error, o.outcome.message);
   } else {
     for (const meta::ConfigResource& resource : asked) add(resource, r.code(), r.error().message);
   }
@@ -43,9 +45,10 @@ void handle(Call call, wire::AlterConfigsRequest& request) {
     asked.push_back(out.resource);
   }
   const SharedCall shared = share(std::move(call));
-  shared->broker().ask_controller(shared->loop(), std::move(ask), [shared, asked](Result<control::AlterConfigsReply> r) {
-    reply_alter<wire::AlterConfigsResponse>(*shared, asked, r);
-  });
+  shared->broker().ask_controller(shared->loop(), std::move(ask),
+                                  [shared, asked](Result<control::AlterConfigsReply> r) {
+                                    reply_alter<wire::AlterConfigsResponse>(*shared, asked, r);
+                                  });
 }
 
 void handle(Call call, wire::IncrementalAlterConfigsRequest& request) {
@@ -56,14 +59,16 @@ void handle(Call call, wire::IncrementalAlterConfigsRequest& request) {
     control::AlteredResource& out = ask.resources.emplace_back();
     out.resource = config_resource(r.resource_type, r.resource_name);
     for (auto& c : r.configs) {
-      out.alterations.push_back({std::move(c.name), static_cast<control::AlterOp>(c.config_operation), std::move(c.value)});
+      out.alterations.push_back(
+          {std::move(c.name), static_cast<control::AlterOp>(c.config_operation), std::move(c.value)});
     }
     asked.push_back(out.resource);
   }
   const SharedCall shared = share(std::move(call));
-  shared->broker().ask_controller(shared->loop(), std::move(ask), [shared, asked](Result<control::AlterConfigsReply> r) {
-    reply_alter<wire::IncrementalAlterConfigsResponse>(*shared, asked, r);
-  });
+  shared->broker().ask_controller(shared->loop(), std::move(ask),
+                                  [shared, asked](Result<control::AlterConfigsReply> r) {
+                                    reply_alter<wire::IncrementalAlterConfigsResponse>(*shared, asked, r);
+                                  });
 }
 
 }  // namespace millrace::broker

@@ -24,8 +24,10 @@ void run_log_dirs(LogDirsJob& job) {
     auto& r = results[d.path];
     r.log_dir = d.path;
     if (d.offline) r.error_code = static_cast<int16_t>(ErrorCode::kafka_storage_error);
-    if (const Result<uint64_t> total = disk.total_bytes(d.path); total.ok()) r.total_bytes = static_cast<int64_t>(*total);
-    if (const Result<uint64_t> free = disk.free_bytes(d.path); free.ok()) r.usable_bytes = static_cast<int64_t>(*free);
+    if (const Result<uint64_t> total = disk.total_bytes(d.path); total.ok())
+      r.total_bytes = static_cast<int64_t>(*total);
+    if (const Result<uint64_t> free = disk.free_bytes(d.path); free.ok())
+      r.usable_bytes = static_cast<int64_t>(*free);
   }
   job.view->image->topics().for_each([&](const std::string& name, const meta::TopicRef& topic) {
     const HostedTopic* hosted = job.view->hosted_topic(topic->id);
@@ -35,7 +37,8 @@ void run_log_dirs(LogDirsJob& job) {
       if (!p || (job.wanted && !job.wanted->at(name).contains(static_cast<int32_t>(i)))) continue;
       const auto r = results.find(p->directory());
       if (r == results.end() || r->second.error_code != 0) continue;
-      if (r->second.topics.empty() || r->second.topics.back().name != name) r->second.topics.emplace_back().name = name;
+      if (r->second.topics.empty() || r->second.topics.back().name != name)
+        r->second.topics.emplace_back().name = name;
       auto& out = r->second.topics.back().partitions.emplace_back();
       out.partition_index = static_cast<int32_t>(i);
       out.partition_size = static_cast<int64_t>(p->usage().bytes);
@@ -50,7 +53,8 @@ void handle(Call call, wire::DescribeLogDirsRequest& request) {
   auto job = std::make_shared<LogDirsJob>();
   if (request.topics) {
     job->wanted.emplace();
-    for (const auto& t : *request.topics) (*job->wanted)[t.topic].insert(t.partitions.begin(), t.partitions.end());
+    for (const auto& t : *request.topics)
+      (*job->wanted)[t.topic].insert(t.partitions.begin(), t.partitions.end());
   }
   job->view = call.shard().view;
   job->call = share(std::move(call));

@@ -22,7 +22,8 @@ void handle(Call call, wire::CreatePartitionsRequest& request) {
   }
   const SharedCall shared = share(std::move(call));
   shared->broker().ask_controller(
-      shared->loop(), std::move(ask), [shared, names = std::move(names)](Result<control::CreatePartitionsReply> r) {
+      shared->loop(), std::move(ask),
+      [shared, names = std::move(names)](Result<control::CreatePartitionsReply> r) {
         wire::CreatePartitionsResponse response;
         if (r.ok()) {
           for (control::NamedOutcome& t : r->topics) {

@@ -21,7 +21,8 @@ void handle(Call call, wire::DescribeClusterRequest& request) {
   call.view().image->brokers().for_each([&](BrokerId id, const meta::BrokerRef& b) {
     if (b->fenced && !request.include_fenced_brokers) return;
     for (const meta::Endpoint& e : b->endpoints) {
-      if (e.name == call.connection().listener) r.brokers.push_back({id.v, e.host, e.port, b->rack, b->fenced});
+      if (e.name == call.connection().listener)
+        r.brokers.push_back({id.v, e.host, e.port, b->rack, b->fenced});
     }
   });
   call.reply(r);

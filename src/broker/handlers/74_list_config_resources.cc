@@ -22,12 +22,14 @@ void handle(Call call, wire::ListConfigResourcesRequest& request) {
     }
   }
   if (wants(kTopic)) {
-    call.view().image->topics().for_each(
-        [&](const std::string& name, const meta::TopicRef&) { r.config_resources.push_back({name, kTopic}); });
+    call.view().image->topics().for_each([&](const std::string& name, const meta::TopicRef&) {
+      r.config_resources.push_back({name, kTopic});
+    });
   }
   if (wants(kBroker)) {
-    call.view().image->brokers().for_each(
-        [&](BrokerId id, const meta::BrokerRef&) { r.config_resources.push_back({std::to_string(id.v), kBroker}); });
+    call.view().image->brokers().for_each([&](BrokerId id, const meta::BrokerRef&) {
+      r.config_resources.push_back({std::to_string(id.v), kBroker});
+    });
   }
   call.reply(r);
 }

@@ -1,4 +1,5 @@
-// DescribeTopicPartitions (75), version 0: topics by name, paged by partitions (KIP-966). An empty list means all.
+// DescribeTopicPartitions (75), version 0: topics by name, paged by partitions (KIP-966). An empty list means
+// all.
 #include <algorithm>
 
 #include "broker/broker.h"
@@ -45,7 +46,9 @@ void handle(Call call, wire::DescribeTopicPartitionsRequest& request) {
       continue;
     }
     t.topic_id = topic->id;
-    size_t i = request.cursor && name == from ? static_cast<size_t>(std::max(request.cursor->partition_index, 0)) : 0;
+    size_t i = request.cursor && name == from
+                   ? static_cast<size_t>(std::max(request.cursor->partition_index, 0))
+                   : 0;
     for (; i < topic->partitions.size() && left > 0; ++i, --left) {
       const meta::Partition& p = topic->partitions[i];
       auto& out = t.partitions.emplace_back();

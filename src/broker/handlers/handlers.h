@@ -1,5 +1,5 @@
-// One function per API, each in a file of its own named NN_api_name.cc; the head of that file lists the versions
-// and what each changed. A handler owns the Call and answers it exactly once.
+// One function per API, each in a file of its own named NN_api_name.cc; the head of that file lists the
+// versions and what each changed. A handler owns the Call and answers it exactly once.
 #pragma once
 
 #include <string_view>
