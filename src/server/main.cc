@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/commands.h"
 #include "millrace/version.h"
 #include "server/daemon.h"
 
@@ -37,8 +38,8 @@ int main(int argc, char** argv) {
   dev->add_option("--data-dir", dev_options.data_directory, "Where its data lies (default: ./millrace-dev)");
   add_set_option(dev, dev_options);
 
-  CLI11_PARSE(app, argc, argv);
-  if (server->parsed()) return millrace::server::run_daemon(server_options);
-  if (dev->parsed()) return millrace::server::run_daemon(dev_options);
-  return 0;
+  const auto tool = millrace::cli::add_commands(app);
+  return millrace::cli::parse_and_run(app, *tool, argc, argv, [&] {
+    return millrace::server::run_daemon(dev->parsed() ? dev_options : server_options);
+  });
 }

@@ -47,6 +47,14 @@ Status Node::start() {
       trace_.info("{}", note.message);
     }
   }
+  if (!config_.is_broker || !config_.is_controller) {
+    return Error(ErrorCode::invalid_config,
+                 "process.roles: a node is broker and controller at once until clusters are served");
+  }
+  if (config_.voters.size() > 1) {
+    return Error(ErrorCode::invalid_config,
+                 "controller.quorum.voters names several voters: clusters are not served yet");
+  }
   const size_t loop_count = config_.loops != 0 ? config_.loops : host_.cores();
   const auto connections_max = static_cast<size_t>(config_.number("max.connections"));
   disk_ = std::make_unique<io::PosixDisk>(
