@@ -138,22 +138,11 @@ void ServerConnection::schedule_flush() {
 
 void ServerConnection::flush() {
   flush_scheduled_ = false;
-  if (closed_) return;
-  Payload out;
+  if (closing_) return;
   int64_t mute_ms = 0;
-  bool last = false;
-  while (!slots_.empty() && slots_.front().ready && !last) {
-    Slot s = std::move(slots_.front());
-    slots_.pop_front();
-    ++first_slot_;
-    if (!s.silent) out.append(std::move(s.response));
-    mute_ms = std::max(mute_ms, s.mute_ms);
-    last = s.last;
-  }
-  last_active_ms_ = set_.now_ms();
-  if (!out.empty()) stream_->send(std::move(out));
-  if (last) {
-    close(true);
+  if (send_ready(mute_ms)) {
+    closing_ = true;
+    stream_->close(true);
     return;
   }
   if (mute_ms > 0 && !muted_) {
@@ -166,6 +155,22 @@ void ServerConnection::flush() {
     });
   }
   update_reading();
+}
+
+bool ServerConnection::send_ready(int64_t& mute_ms) {
+  Payload out;
+  bool last = false;
+  while (!slots_.empty() && slots_.front().ready && !last) {
+    Slot s = std::move(slots_.front());
+    slots_.pop_front();
+    ++first_slot_;
+    if (!s.silent) out.append(std::move(s.response));
+    mute_ms = std::max(mute_ms, s.mute_ms);
+    last = s.last;
+  }
+  last_active_ms_ = set_.now_ms();
+  if (!out.empty()) stream_->send(std::move(out));
+  return last;
 }
 
 void ServerConnection::on_drained() {
@@ -189,6 +194,9 @@ void ServerConnection::update_reading() {
 void ServerConnection::close(bool flush_first) {
   if (closing_ || closed_) return;
   closing_ = true;
+  // Answers of this tick are owed too: a closed stream takes no more.
+  int64_t unused_mute_ms = 0;
+  if (flush_first) (void)send_ready(unused_mute_ms);
   stream_->close(flush_first);
 }
 

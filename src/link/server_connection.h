@@ -61,6 +61,8 @@ class ServerConnection final : public io::StreamHandler,
   void fill(uint64_t slot, Slot answer);
   void schedule_flush();
   void flush();
+  /// Sends the replies whose turn it is. True: the connection closes behind the last of them.
+  bool send_ready(int64_t& mute_ms);
   void update_reading();
 
   ConnectionSet& set_;
