@@ -62,6 +62,8 @@ void Broker::start(std::function<void(Status)> ready) {
         *env_.control_loop,
         [this, status] {
           *status = host_.open_directories({config_.log_dirs, config_.cluster_id, config_.node_id});
+          // From here on files are written: whoever comes after a crash must not take them for cleanly closed.
+          if (status->ok()) *status = host_.begin_serving();
           if (status->ok()) *status = ledger_.open(host_.metadata_path());
         },
         [this, status, ready = std::move(ready)]() mutable {

@@ -25,6 +25,10 @@ PartitionHost::PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random&
 // The configured cluster id, else the one an existing directory names, else a new one.
 Status PartitionHost::agree_on_cluster(const Params& params) {
   cluster_id_ = params.cluster_id;
+  // Before it is written into a directory that would then be nobody's.
+  if (!cluster_id_.empty() && !Uuid::parse(cluster_id_).ok()) {
+    return Error(ErrorCode::invalid_config, "cluster.id " + cluster_id_ + " is not a 22-character uuid");
+  }
   for (const std::string& path : params.log_dirs) {
     const std::string file = io::join_path(path, kMetaPropertiesName);
     if (!disk_.exists(file)) continue;
