@@ -192,7 +192,7 @@ void Partition::begin_sync(io::Loop& loop, log::SyncScope scope) {
   {
     const std::lock_guard lock(mutex_);
     sync_scheduled_ = false;
-    if (sync_running_ || stopped_ == ErrorCode::kafka_storage_error) return;
+    if (sync_running_ || log_->failed() || log_->closed()) return;
     sync_again_ = false;
     Result<log::SyncPlan> made = log_->plan_sync(scope);
     if (!made.ok()) {
@@ -200,7 +200,10 @@ void Partition::begin_sync(io::Loop& loop, log::SyncScope scope) {
       return;
     }
     *plan = std::move(*made);
-    if (plan->empty()) return;
+    if (plan->empty()) {
+      log_->synced(*plan, {});  // nothing to be done for it to be true
+      return;
+    }
     sync_running_ = true;
   }
   auto outcome = std::make_shared<Status>();
@@ -234,11 +237,13 @@ void Partition::checkpoint(io::Loop& loop) {
 }
 
 void Partition::fail_locked(const Error& error, Notices& notices) {
+  // One failure shows itself in many places: it is reported once.
+  if (!failure_told_) notices.storage_failure = error;
+  failure_told_ = true;
   stopped_ = ErrorCode::kafka_storage_error;
   leader_.reset();
   commit_waits_.take_all(ErrorCode::request_timed_out, notices.commits);
   data_watches_.take_armed(notices.data);
-  notices.storage_failure = error;
 }
 
 void Partition::tell(Notices notices) {

@@ -178,6 +178,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   bool sync_scheduled_ = false;
   bool sync_running_ = false;
   bool sync_again_ = false;
+  bool failure_told_ = false;
 };
 
 }  // namespace millrace::partition
