@@ -50,6 +50,12 @@ class MachineRunner final
   void start() {
     state_ = State::loading;
     machine_ = make_();
+    // What is appended and not committed yet is not read, but may well become part of the state: wait for it.
+    const Result<partition::Offsets> offsets = partition_->offsets();
+    if (offsets.ok() && offsets->high_watermark < offsets->log_end) {
+      restart_later();
+      return;
+    }
     auto reader = std::make_shared<PartitionReader>(*env_.disk, *env_.loop, partition_);
     reader->run(
         [self = this->shared_from_this(), this](const StoredRecord& r) {
@@ -176,8 +182,8 @@ class MachineRunner final
   void fail(ErrorCode why) {
     env_.trace.warn("{}: an append failed ({}); the coordinator is loaded again", partition_->name().text(),
                     error_name(why));
+    restart_later();  // first: who is told may ask again at once
     abandon(coordinator_code(why));
-    restart_later();
   }
 
   void abandon(ErrorCode why) {

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <charconv>
+#include <optional>
 #include <utility>
 
 #include "record/batch_iterator.h"
@@ -25,9 +26,11 @@ log::LogConfig metadata_log_config() {
   return c;
 }
 
-// "key: number" lines; anything else is damage.
+// "key: number" lines; anything else is damage, a missing key too: a forgotten vote may be given twice.
 Result<raft::HardState> parse_hard_state(std::string_view text) {
-  raft::HardState out;
+  std::optional<int64_t> version;
+  std::optional<int64_t> term;
+  std::optional<int64_t> vote;
   while (!text.empty()) {
     const size_t end = text.find('\n');
     const std::string_view line = text.substr(0, end);
@@ -37,16 +40,19 @@ Result<raft::HardState> parse_hard_state(std::string_view text) {
     int64_t number = 0;
     if (colon == std::string_view::npos) return Error(ErrorCode::corrupt, "a line without a value");
     const std::string_view value = line.substr(colon + 2);
-    if (std::from_chars(value.data(), value.data() + value.size(), number).ptr !=
-        value.data() + value.size()) {
+    const auto [stop, failed] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (failed != std::errc() || stop != value.data() + value.size()) {
       return Error(ErrorCode::corrupt, "not a number");
     }
     const std::string_view key = line.substr(0, colon);
-    if (key == "version" && number != 0) return Error(ErrorCode::corrupt, "unknown version");
-    if (key == "term") out.term = Term(number);
-    if (key == "vote") out.vote = BrokerId(static_cast<int32_t>(number));
+    if (key == "version") version = number;
+    if (key == "term") term = number;
+    if (key == "vote") vote = number;
   }
-  return out;
+  if (version != 0) return Error(ErrorCode::corrupt, "not version 0");
+  if (!term || *term < 0) return Error(ErrorCode::corrupt, "no term");
+  if (!vote || *vote < kNoBroker.v || *vote > INT32_MAX) return Error(ErrorCode::corrupt, "no vote");
+  return raft::HardState{Term(*term), BrokerId(static_cast<int32_t>(*vote))};
 }
 
 }  // namespace
