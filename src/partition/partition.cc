@@ -72,6 +72,9 @@ Status Partition::lead(const Leadership& leadership) {
                       log_->log_start_offset());
       log_->on_high_watermark(leader_->high_watermark());
       stopped_ = ErrorCode::none;
+      // Of an epoch that follows its own: the flush above was the sync that they wait for.
+      commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
+      data_watches_.take_armed(notices.data);
     } else {
       fail_locked(synced.error(), notices);
     }

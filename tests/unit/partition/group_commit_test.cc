@@ -250,6 +250,21 @@ TEST_CASE("a partition that leads again commits what it held", "[partition]") {
   CHECK(r.partition->epoch_of(Offset(1)) == LeaderEpoch(6));
 }
 
+TEST_CASE("a new epoch of the same leader commits what waits", "[partition]") {
+  Rig r;
+  r.lead();
+  (void)r.partition->watch(r.waiter, 8);
+  (void)r.append();
+  CHECK_FALSE(r.await_commit(Offset(1), 1));
+  REQUIRE(r.partition->lead({LeaderEpoch(6), {BrokerId(1)}, 1}).ok());
+  r.loop.settle();
+  CHECK(r.high_watermark() == Offset(1));
+  CHECK(r.waiter->commits == Told{{1, ErrorCode::none}});
+  CHECK(r.waiter->data == std::vector<uint64_t>{8});
+  r.run_all();  // the sync of the epoch before has nothing to add
+  CHECK(r.waiter->commits.size() == 1);
+}
+
 TEST_CASE("a duplicate waits for the commit of the original", "[partition]") {
   Rig r;
   r.lead();
