@@ -66,7 +66,11 @@ class MachineRunner final
                                                                                   uint64_t records) {
           if (state_ != State::loading) return;
           if (!status.ok()) {
-            env_.trace.error("{}: loading failed: {}", partition_->name().text(), status.error().message);
+            // Tried every second, for as long as the partition cannot be read.
+            uint64_t held_back = 0;
+            if (complaints_.admit(env_.clock->now().mono_ms, held_back)) {
+              env_.trace.error("{}: loading failed: {}", partition_->name().text(), status.error().message);
+            }
             restart_later();
             return;
           }
@@ -246,6 +250,7 @@ class MachineRunner final
   Offset awaited_{0};    // greatest offset this runner waits for
   io::TimerId timer_ = 0;
   int64_t timer_at_ = kNoDeadline;
+  TraceLimit complaints_{1, 60'000};
 };
 
 }  // namespace millrace::ledger

@@ -1,5 +1,6 @@
 #include "ledger/machine_runner.h"
 
+#include <algorithm>
 #include <map>
 
 #include "base/endian.h"
@@ -75,7 +76,18 @@ class SumMachine {
 
 using Runner = MachineRunner<SumMachine, SumToken, SumOutput, Context, int64_t>;
 
+struct RunnerLines final : TraceSink {
+  std::vector<std::string> lines;
+  void write(TraceLevel, std::string_view, std::string_view message) override { lines.emplace_back(message); }
+  size_t count(std::string_view what) const {
+    return static_cast<size_t>(std::count_if(lines.begin(), lines.end(), [&](const std::string& line) {
+      return line.find(what) != std::string::npos;
+    }));
+  }
+};
+
 struct MachineRig : partition::rig::Rig {
+  RunnerLines trace;
   std::shared_ptr<Runner> runner;
   int made = 0;
   int64_t first_deadline_ms = kNoDeadline;
@@ -87,6 +99,7 @@ struct MachineRig : partition::rig::Rig {
     environment.loop = &loop;
     environment.disk = &disk;
     environment.clock = &clock;
+    environment.trace = Trace(&trace, "ledger");
     runner = std::make_shared<Runner>(environment, partition, [this] {
       ++made;
       auto machine = std::make_unique<SumMachine>();
@@ -268,6 +281,8 @@ TEST_CASE("a partition that stops answers all who wait and discards the machine"
   CHECK_FALSE(r.runner->active());
   // It tries again, in vain, and tells nobody twice.
   r.loop.advance(5'000);
+  CHECK(r.made > 3);
+  CHECK(r.trace.count("loading failed") == 1);
   CHECK_FALSE(r.runner->active());
   CHECK(r.errors.size() == 2);
 }
