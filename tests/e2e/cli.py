@@ -57,7 +57,7 @@ class Broker:
         self.log = open(os.path.join(self.directory, "broker.log"), "wb")
         self.process = subprocess.Popen(
             [BIN, "server", "--set", f"listeners=PLAINTEXT://127.0.0.1:{port}",
-             "--set", f"log.dirs={self.directory}/data", "--set", f"admin.listener=127.0.0.1:{admin}"],
+             "--set", "auto.create.topics.enable=false", "--set", f"log.dirs={self.directory}/data", "--set", f"admin.listener=127.0.0.1:{admin}"],
             stdout=self.log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 60
         while True:
