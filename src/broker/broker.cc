@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kCheckpointMs = 60'000;
 constexpr int64_t kHousekeepingStepMs = 1'000;
+constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
 
 }  // namespace
 
@@ -31,6 +32,15 @@ struct Broker::Change {
   std::vector<Uuid> gone;
   std::atomic<size_t> next_job{0};
   size_t workers = 0;
+};
+
+// The partitions on their way to a clean end.
+struct Broker::Closing {
+  std::vector<PartitionRef> partitions;
+  std::vector<Status> outcomes;  // as partitions
+  std::atomic<size_t> next{0};
+  size_t workers = 0;
+  std::function<void(Status)> done;
 };
 
 Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
@@ -62,7 +72,8 @@ void Broker::start(std::function<void(Status)> ready) {
         *env_.control_loop,
         [this, status] {
           *status = host_.open_directories({config_.log_dirs, config_.cluster_id, config_.node_id});
-          // From here on files are written: whoever comes after a crash must not take them for cleanly closed.
+          // From here on files are written: whoever comes after a crash must not take them for cleanly
+          // closed.
           if (status->ok()) *status = host_.begin_serving();
           if (status->ok()) *status = ledger_.open(host_.metadata_path());
         },
@@ -514,24 +525,44 @@ void Broker::stop(std::function<void(Status)> done) {
         if (runner) runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
       }
     }
-    auto all = std::make_shared<std::vector<PartitionRef>>(hosted_partitions());
-    for (const PartitionRef& p : *all) p->stop(ErrorCode::not_leader_or_follower);
-    auto status = std::make_shared<Status>();
-    env_.disk->run(
-        *env_.control_loop,
-        [this, all, status] {
-          for (const PartitionRef& p : *all) {
-            if (const Status s = p->close(); !s.ok()) {
-              trace_.error("{}: {}", p->name().text(), s.error().message);
-              *status = s;
-            }
-          }
-          if (const Status s = host_.write_checkpoints(*all); !s.ok()) *status = s;
-          if (const Status s = ledger_.close(); !s.ok()) *status = s;
-          if (status->ok() && broker_epoch_.v >= 0) *status = host_.write_clean_markers(broker_epoch_);
-        },
-        [status, done = std::move(done)] { done(*status); });
+    auto closing = std::make_shared<Closing>();
+    closing->partitions = hosted_partitions();
+    closing->outcomes.resize(closing->partitions.size());
+    closing->workers = std::clamp<size_t>(closing->partitions.size(), 1, kClosersMax);
+    closing->done = std::move(done);
+    for (const PartitionRef& p : closing->partitions) p->stop(ErrorCode::not_leader_or_follower);
+    const size_t workers = closing->workers;
+    for (size_t w = 0; w < workers; ++w) {
+      env_.disk->run(
+          *env_.control_loop,
+          [closing] {
+            const size_t count = closing->partitions.size();
+            for (size_t i = closing->next++; i < count; i = closing->next++)
+              closing->outcomes[i] = closing->partitions[i]->close();
+          },
+          [this, closing] {
+            if (--closing->workers == 0) finish_stop(closing);
+          });
+    }
   });
+}
+
+// Every partition is closed.
+void Broker::finish_stop(const std::shared_ptr<Closing>& closing) {
+  auto status = std::make_shared<Status>();
+  for (size_t i = 0; i < closing->outcomes.size(); ++i) {
+    if (closing->outcomes[i].ok()) continue;
+    trace_.error("{}: {}", closing->partitions[i]->name().text(), closing->outcomes[i].error().message);
+    *status = closing->outcomes[i];
+  }
+  env_.disk->run(
+      *env_.control_loop,
+      [this, closing, status] {
+        if (const Status s = host_.write_checkpoints(closing->partitions); !s.ok()) *status = s;
+        if (const Status s = ledger_.close(); !s.ok()) *status = s;
+        if (status->ok() && broker_epoch_.v >= 0) *status = host_.write_clean_markers(broker_epoch_);
+      },
+      [closing, status] { closing->done(*status); });
 }
 
 // --- metrics ---

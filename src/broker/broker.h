@@ -105,6 +105,7 @@ class Broker {
 
  private:
   struct Change;
+  struct Closing;
 
   // start, in order
   void on_directories_open(std::function<void(Status)> ready, const Status& status);
@@ -118,6 +119,7 @@ class Broker {
   void plan_topic(Change& change, const Uuid& id);
   void run_change(std::shared_ptr<Change> change);
   void finish_change(const std::shared_ptr<Change>& change);
+  void finish_stop(const std::shared_ptr<Closing>& closing);
   void publish(std::shared_ptr<const View> view);
   void update_groups(View& view);
   std::shared_ptr<const partition::PartitionConfig> partition_config(const meta::Image& image,
