@@ -18,6 +18,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("MILLRACE_BIN") or str(ROOT / "build/release/millrace")
+# What is set here for others must not configure the broker under test.
+OWN_ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "KAFKA_")) and k != "CLUSTER_ID"}
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
 OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = range(8, 15)
@@ -106,7 +108,7 @@ class Broker:
         command += arguments or []
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                            env={**os.environ, **(environment or {})})
+                                            env={**OWN_ENVIRONMENT, **(environment or {})})
         return self
 
     def start(self, **how):
