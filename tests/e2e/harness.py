@@ -159,6 +159,10 @@ class Broker:
                 return int(line.split()[1]) / 1024
         return 0
 
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def get(self, path):
         """GET from the admin port: (status, text)."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)

@@ -16,8 +16,8 @@ import socket
 import tempfile
 import time
 
-from harness import (Broker, Checks, Connection, Reader, array, batch, batches_of, eventually, free_ports, i8, i32, record, text,
-                     DELETE_TOPICS, DESCRIBE_CONFIGS, METADATA)
+from harness import (CREATE_PARTITIONS, DELETE_TOPICS, DESCRIBE_CONFIGS, FETCH, METADATA, Broker, Checks, Connection, array,
+                     batch, batches_of, eventually, free_ports, i8, i32, i64, record, text)
 
 checks = Checks()
 EXIT_CONFIG, EXIT_DIRECTORY, EXIT_PORT = 2, 3, 4
@@ -478,6 +478,64 @@ def memory_of_producers_and_groups(broker):
         checks.equal("... and reads what it committed", c.committed_offset("readers", "sequences")[1], 4)
 
 
+def several_directories(folder):
+    first, second = pathlib.Path(folder) / "first", pathlib.Path(folder) / "second"
+    with Broker(folder, "several", directory=f"{first},{second}") as b:
+        b.start()
+        expected = [[(0, b"%d" % p)] for p in range(6)]
+        with Connection(b.port) as c:
+            c.create_topic("spread", partitions=6)
+            for p in range(6):
+                c.produce("spread", batch([b"%d" % p]), partition=p)
+        held = [len(list(d.glob("spread-*"))) for d in (first, second)]
+        checks.equal("two directories: partitions are spread", held, [3, 3])
+        for ending in (b.stop, b.kill):
+            ending()
+            b.start()
+            with Connection(b.port) as c:
+                checks.equal(f"... and found again after {ending.__name__}", [c.read_values("spread", 0, p) for p in range(6)],
+                             expected)
+        with Connection(b.port) as c:
+            c.create_topic("again")
+            c.produce("again", batch([b"old"] * 5))
+            c.request(DELETE_TOPICS, 1, array([text("again")]) + i32(5000))
+            checks.equal("a deleted topic can be made again", c.create_topic("again"), 0)
+            checks.equal("... and begins at 0", c.produce("again", batch([b"new"]))[:2], (0, 0))
+            c.request(CREATE_PARTITIONS, 0, array([text("again") + i32(3) + i32(-1)]) + i32(5000) + i8(0))
+            checks.equal("... and can grow", c.produce("again", batch([b"third"]), partition=2)[:2], (0, 0))
+        b.kill()
+        b.start()
+        with Connection(b.port) as c:
+            checks.equal("after a kill it is the new one", c.read_values("again"), [(0, b"new")])
+            checks.equal("... and has grown", c.read_values("again", 0, 2), [(0, b"third")])
+            # A fetch that waits for half a minute must not hold up the end.
+            one = i32(2) + i64(1) + i32(1000)
+            c.send(FETCH, 4, i32(-1) + i32(30000) + i32(1) + i32(1000) + i8(0) + array([text("again") + array([one])]))
+            time.sleep(0.1)
+            began = time.monotonic()
+            checks.equal("a waiting fetch does not hold up a stop", b.stop(), 0)
+            checks.that("... which is quick", time.monotonic() - began < 5)
+
+
+def many_partitions(folder):
+    with Broker(folder, "many") as b:
+        b.start()
+        with Connection(b.port, timeout=30) as c:
+            checks.equal("a topic of 500 partitions is made", c.create_topic("many", partitions=500), 0)
+            checks.equal("... and served", c.produce("many", batch([b"last"]), partition=499)[:2], (0, 0))
+        began = time.monotonic()
+        checks.equal("... and stopped", b.stop(30), 0)
+        checks.that("... quickly", time.monotonic() - began < 10, f"{time.monotonic() - began:.1f} s")
+        for _ in range(5):  # killed before it is ready
+            b.spawn()
+            time.sleep(0.03)
+            b.kill()
+        b.start()
+        with Connection(b.port) as c:
+            checks.equal("... and is there after kills during the start", c.read_values("many", 0, 499), [(0, b"last")])
+        checks.equal("SIGTERM: exit code 0", b.stop(30), 0)
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="recovery-") as folder, Broker(folder) as broker:
         parts = [("clean_stop", lambda: clean_stop(broker)), ("kill", lambda: kill(broker)),
@@ -485,7 +543,8 @@ def main():
                  ("conversions", lambda: conversions(broker)), ("metrics", lambda: metrics(broker)),
                  ("memory", lambda: memory_of_producers_and_groups(broker)), ("refusals", lambda: refusals(broker, folder)),
                  ("kafka_file", lambda: kafka_file(folder)), ("kafka_environment", lambda: kafka_environment(folder)),
-                 ("retention", lambda: retention(folder))]
+                 ("retention", lambda: retention(folder)), ("several_directories", lambda: several_directories(folder)),
+                 ("many_partitions", lambda: many_partitions(folder))]
         for name, part in parts:
             began = time.monotonic()
             if broker.process is not None and broker.process.poll() is not None:
