@@ -525,7 +525,7 @@ def many_partitions(folder):
             checks.equal("... and served", c.produce("many", batch([b"last"]), partition=499)[:2], (0, 0))
         began = time.monotonic()
         checks.equal("... and stopped", b.stop(30), 0)
-        checks.that("... quickly", time.monotonic() - began < 10, f"{time.monotonic() - began:.1f} s")
+        checks.that("... quickly", time.monotonic() - began < 20, f"{time.monotonic() - began:.1f} s")
         for _ in range(5):  # killed before it is ready
             b.spawn()
             time.sleep(0.03)
