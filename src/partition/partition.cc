@@ -370,10 +370,6 @@ void Partition::keep_house(Now now) {
     if (!deleted.ok()) {
       env_.trace.error("{}: retention: {}", name_.text(), deleted.error().message);
       if (log_->failed()) fail_locked(deleted.error(), notices);
-    } else if (!deleted->empty()) {
-      env_.trace.info("{}: {} segments ({} bytes) deleted by {}, the log starts at {}", name_.text(),
-                      deleted->base_offsets.size(), deleted->bytes, deleted->reason,
-                      deleted->log_start_offset.v);
     }
     (void)log_->remove_pending(now);
   }

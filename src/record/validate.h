@@ -21,7 +21,7 @@ namespace millrace::record {
 
 inline constexpr size_t kMaxMessageBytesDefault = 1048588;
 inline constexpr int64_t kTimestampAfterMaxDefaultMs = 3'600'000;
-inline constexpr size_t kInflatedMaxDefault = size_t{128} * 1024 * 1024;
+inline constexpr size_t kInflatedMaxDefault = size_t{64} * 1024 * 1024;
 /// Record errors reported at most; the rest of the batch is refused with them.
 inline constexpr size_t kRecordErrorsMax = 100;
 

@@ -253,6 +253,18 @@ void handle(Call call, wire::FetchRequest& request) {
     refusal.error_code = static_cast<int16_t>(ErrorCode::fetch_session_id_not_found);
   }
   if (refusal.error_code != 0) {
+    // Below v7 there is no top-level error: every partition carries it.
+    for (const auto& t : request.topics) {
+      if (call.version() >= 7) break;
+      FetchReply::FetchableTopicResponse& out = refusal.responses.emplace_back();
+      out.topic = t.topic;
+      for (const auto& p : t.partitions) {
+        FetchReply::PartitionData& refused = out.partitions.emplace_back();
+        refused.partition_index = p.partition;
+        refused.error_code = refusal.error_code;
+        refused.high_watermark = -1;
+      }
+    }
     call.reply(refusal);
     return;
   }

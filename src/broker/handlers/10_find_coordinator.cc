@@ -1,6 +1,6 @@
 // FindCoordinator (10), versions 0-4.
 //   1 key type | 3 flexible | 4 a batch of keys in another shape
-// Only groups (type 0) have coordinators so far; transactions answer COORDINATOR_NOT_AVAILABLE.
+// Only groups (type 0) have coordinators so far; transactions answer UNSUPPORTED_VERSION.
 #include "broker/broker.h"
 #include "broker/group_shards.h"
 #include "broker/handlers/handlers.h"
@@ -26,7 +26,7 @@ CoordinatorAnswer coordinator_of(const Call& call, const std::string& key, int8_
   if (type != kGroupKey && type != kTransactionKey)
     return refuse(ErrorCode::invalid_request, "unknown key type");
   if (type == kTransactionKey) {
-    return refuse(ErrorCode::coordinator_not_available, "transactions are not served yet");
+    return refuse(ErrorCode::unsupported_version, "transactions are not served yet");
   }
   if (key.empty()) return refuse(ErrorCode::invalid_group_id, "the group id is empty");
   const Result<std::shared_ptr<GroupRunner>> runner = find_group_runner(call, key);

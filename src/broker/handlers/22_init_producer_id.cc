@@ -11,9 +11,8 @@ void handle(Call call, wire::InitProducerIdRequest& request) {
   wire::InitProducerIdResponse refusal;
   refusal.producer_epoch = -1;
   if (request.transactional_id) {
-    refusal.error_code =
-        static_cast<int16_t>(request.transactional_id->empty() ? ErrorCode::invalid_request
-                                                               : ErrorCode::coordinator_not_available);
+    refusal.error_code = static_cast<int16_t>(
+        request.transactional_id->empty() ? ErrorCode::invalid_request : ErrorCode::unsupported_version);
     call.reply(refusal);
     return;
   }
