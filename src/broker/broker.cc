@@ -10,7 +10,7 @@
 namespace millrace::broker {
 namespace {
 
-constexpr int64_t kCheckpointMs = 60'000;
+constexpr std::string_view kCheckpointInterval = "log.flush.offset.checkpoint.interval.ms";
 constexpr int64_t kHousekeepingStepMs = 1'000;
 constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
 
@@ -444,14 +444,26 @@ std::vector<PartitionRef> Broker::hosted_partitions() const {
   return all;
 }
 
+size_t Broker::offline_partitions() const {
+  size_t offline = 0;
+  view_->image->topics().for_each([&](const std::string&, const meta::TopicRef& topic) {
+    int32_t number = 0;
+    for (const meta::Partition& state : topic->partitions) {
+      const PartitionRef* p = view_->partition(topic->id, number++);
+      if (state.leader == config_.node_id && (p == nullptr || !(*p)->offsets().ok())) ++offline;
+    }
+  });
+  return offline;
+}
+
 void Broker::arm_housekeeping() {
   struct Due {
     int64_t retention_ms;
     int64_t checkpoint_ms;
   };
   const int64_t now = env_.clock->now().mono_ms;
-  auto due = std::make_shared<Due>(
-      Due{now + setting_int(*view_->image, "log.retention.check.interval.ms"), now + kCheckpointMs});
+  auto due = std::make_shared<Due>(Due{now + setting_int(*view_->image, "log.retention.check.interval.ms"),
+                                       now + setting_int(*view_->image, kCheckpointInterval)});
   auto step = std::make_shared<std::function<void()>>();
   *step = [this, due, weak = std::weak_ptr<std::function<void()>>(step)] {
     if (stopping_) return;
@@ -461,7 +473,7 @@ void Broker::arm_housekeeping() {
       run_retention();
     }
     if (at >= due->checkpoint_ms || checkpoint_wanted_) {
-      due->checkpoint_ms = at + kCheckpointMs;
+      due->checkpoint_ms = at + setting_int(*view_->image, kCheckpointInterval);
       checkpoint_wanted_ = false;
       run_checkpoint([] {});
     }
@@ -567,8 +579,32 @@ void Broker::finish_stop(const std::shared_ptr<Closing>& closing) {
 
 // --- metrics ---
 
+// The computed ones are read on the control loop, where the exposition runs.
 void Broker::register_metrics() {
   MetricsRegistry& m = *env_.metrics;
+  using Samples = MetricsRegistry::Samples;
+  m.gauge("millrace_topics", "Topics of the cluster.",
+          [this](Samples& s) { s.push_back({{}, static_cast<double>(view_->image->topics().size())}); });
+  m.gauge("millrace_partitions", "Partitions that this broker hosts.",
+          [this](Samples& s) { s.push_back({{}, static_cast<double>(hosted_partitions().size())}); });
+  m.gauge("millrace_offline_partitions", "Partitions that this broker should lead and does not serve.",
+          [this](Samples& s) { s.push_back({{}, static_cast<double>(offline_partitions())}); });
+  m.gauge("millrace_log_bytes", "Bytes of the logs, by topic.", [this](Samples& s) {
+    view_->image->topics().for_each([&](const std::string& name, const meta::TopicRef& topic) {
+      const HostedTopic* hosted = view_->hosted_topic(topic->id);
+      if (hosted == nullptr) return;
+      uint64_t bytes = 0;
+      for (const PartitionRef& p : hosted->partitions) {
+        if (p) bytes += p->usage().bytes;
+      }
+      s.push_back({{{"topic", name}}, static_cast<double>(bytes)});
+    });
+  });
+  m.gauge("millrace_durability_fsync",
+          "1 if topics are fsynced before acks=all is answered, unless they say otherwise.",
+          [this](Samples& s) {
+            s.push_back({{}, setting(*view_->image, "log.durability") == "fsync" ? 1.0 : 0.0});
+          });
   for (const std::unique_ptr<Shard>& shard : shards_) {
     ShardMetrics& s = shard->metrics;
     s.bytes_in = &m.counter("millrace_produced_bytes_total", "Record batch bytes accepted from producers.");

@@ -130,6 +130,7 @@ class Broker {
   void run_retention();
   void run_checkpoint(std::function<void()> done);
   std::vector<PartitionRef> hosted_partitions() const;
+  size_t offline_partitions() const;
   void on_storage_failure(const std::string& path, const Error& error);
   void register_metrics();
 

@@ -62,6 +62,13 @@ Status Node::start() {
   control_ = std::make_unique<net::LoopThread>(net::LoopOptions{"control", 0});
   loops_ = std::make_unique<net::LoopGroup>(loop_count, net::LoopOptions{"loop", 0});
   net::TcpOptions tcp;
+  // Only what was asked for: otherwise the kernel tunes the buffers itself.
+  const auto buffer_bytes = [this](std::string_view key) {
+    const bool given = config_.value(key).source != ConfigSource::default_value;
+    return given ? static_cast<int>(std::max<int64_t>(config_.number(key), 0)) : 0;
+  };
+  tcp.socket.send_buffer_bytes = buffer_bytes("socket.send.buffer.bytes");
+  tcp.socket.receive_buffer_bytes = buffer_bytes("socket.receive.buffer.bytes");
   tcp.backlog = static_cast<int>(config_.number("socket.listen.backlog.size"));
   network_ = std::make_unique<net::TcpNetwork>(*control_, tcp, disk_.get(), trace_.named("net"));
   control_->start();
