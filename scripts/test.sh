@@ -51,7 +51,8 @@ suite() {
   fi
   if [ $code -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
   if [ "$bad" -ne 0 ]; then
-    echo "-- $name failed (exit code $code), the end of $log:"
+    echo "-- $name failed (exit code $code), what failed and the end of $log:"
+    grep -aE '^(FAILED|FAIL|-- .* failed)|\*\*\*Failed' "$log" | head -n 40
     tail -n 60 "$log"
   fi
   record "$name" "$good" "$bad" $((SECONDS - start)) ''
