@@ -80,11 +80,6 @@ Status PartitionHost::open_directories(const Params& params) {
   return {};
 }
 
-bool PartitionHost::all_clean() const {
-  return std::all_of(directories_.begin(), directories_.end(),
-                     [](const auto& d) { return d->was_clean() || d->is_new(); });
-}
-
 Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
   OpenPlan plan;
   const log::TopicPartition key{spec.name.topic, spec.name.partition};

@@ -56,7 +56,6 @@ class PartitionHost {
   std::string metadata_path() const {
     return io::join_path(directories_.front()->path(), std::string(kMetadataTopic) + "-0");
   }
-  bool all_clean() const;
 
   /// Where the partition lies, or the directory with the fewest. Error: kafka_storage_error if all are
   /// offline.

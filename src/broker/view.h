@@ -41,4 +41,12 @@ struct View {
   }
 };
 
+/// Broker ids as replies carry them.
+inline std::vector<int32_t> broker_numbers(const std::vector<BrokerId>& ids) {
+  std::vector<int32_t> out;
+  out.reserve(ids.size());
+  for (const BrokerId id : ids) out.push_back(id.v);
+  return out;
+}
+
 }  // namespace millrace::broker

@@ -64,7 +64,6 @@ class PendingProduce final : public partition::CommitWaiter,
     if (timer_ != 0) loop().cancel(timer_);
     call_.reply(response_);
   }
-  bool waiting() const { return waiting_ != 0; }
 
  private:
   ProducePartition& at(uint64_t tag) {

@@ -5,28 +5,12 @@
 // Addresses are those of the listener that the request came in on.
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
+#include "control/topic_name.h"
 
 namespace millrace::broker {
 namespace {
 
 using MetadataTopic = wire::MetadataResponse::MetadataResponseTopic;
-
-constexpr size_t kTopicNameMax = 249;
-
-bool is_topic_name(std::string_view name) {
-  if (name.empty() || name.size() > kTopicNameMax || name == "." || name == "..") return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-  });
-}
-
-std::vector<int32_t> numbers(const std::vector<BrokerId>& ids) {
-  std::vector<int32_t> out;
-  out.reserve(ids.size());
-  for (const BrokerId id : ids) out.push_back(id.v);
-  return out;
-}
 
 class MetadataRun {
  public:
@@ -76,7 +60,7 @@ class MetadataRun {
     }
     if (const meta::Topic* known = image_.topic(*asked.name)) return describe(*known);
     t.topic_id = {};
-    if (!is_topic_name(*asked.name)) return refuse(ErrorCode::invalid_topic_exception);
+    if (!control::topic_name_fault(*asked.name).empty()) return refuse(ErrorCode::invalid_topic_exception);
     const bool may_create = call_.version() < 4 || request_.allow_auto_topic_creation;
     if (may_create) {
       if (is_internal_topic(*asked.name)) {
@@ -100,8 +84,8 @@ class MetadataRun {
       out.partition_index = index++;
       out.leader_id = p.leader.v;
       out.leader_epoch = p.leader_epoch.v;
-      out.replica_nodes = numbers(p.replicas);
-      out.isr_nodes = numbers(p.isr);
+      out.replica_nodes = broker_numbers(p.replicas);
+      out.isr_nodes = broker_numbers(p.isr);
       const meta::Broker* leader = p.leader == kNoBroker ? nullptr : image_.broker(p.leader);
       if (leader == nullptr || leader->fenced) {
         out.error_code = static_cast<int16_t>(ErrorCode::leader_not_available);

@@ -10,12 +10,6 @@ namespace {
 
 constexpr int32_t kPartitionsPerReply = 2000;
 
-std::vector<int32_t> broker_numbers(const std::vector<BrokerId>& ids) {
-  std::vector<int32_t> out;
-  for (const BrokerId id : ids) out.push_back(id.v);
-  return out;
-}
-
 }  // namespace
 
 void handle(Call call, wire::DescribeTopicPartitionsRequest& request) {
