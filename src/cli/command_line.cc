@@ -11,6 +11,7 @@
 #include "cli/group_commands.h"
 #include "cli/produce_command.h"
 #include "cli/topic_commands.h"
+#include "cli/verify_command.h"
 
 namespace millrace::cli {
 namespace {
@@ -42,6 +43,7 @@ class AllCommands final : public Commands {
     add_config();
     add_cluster();
     add_dump();
+    add_verify();
     add_completion();
   }
 
@@ -118,6 +120,7 @@ class AllCommands final : public Commands {
   void add_config();
   void add_cluster();
   void add_dump();
+  void add_verify();
   void add_completion();
   void add_resource(CLI::App* c, ConfigResource& r) {
     c->add_option("--topic", r.topic, "A topic's configuration")->type_name("NAME");
@@ -148,6 +151,7 @@ class AllCommands final : public Commands {
   ConfigUnset config_unset_;
   ClusterInfo cluster_info_;
   Dump dump_;
+  VerifyHistory verify_history_;
   std::string shell_;
   bool follow_ = false;  // both are the default already
   bool only_show_ = false;
@@ -346,6 +350,19 @@ void AllCommands::add_dump() {
   c->add_flag("--records", dump_.records, "Also the records");
   c->add_option("--decode", dump_.decode, "How records are read: auto, none, offsets, transactions")
       ->type_name("HOW")
+      ->capture_default_str();
+  add_output(c);
+}
+
+void AllCommands::add_verify() {
+  CLI::App* verify = family("verify", "Judge what was recorded");
+  VerifyHistory& o = verify_history_;
+  CLI::App* c = command(*verify, "history", "Whether what clients were told is what a log may do",
+                        [this] { return cli::run(verify_history_, context_.output); });
+  c->add_option("file", o.path, "A history: one JSON object a line")->required()->type_name("FILE");
+  c->add_option("--timelines", o.timelines, "How many violations are drawn")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1'000))
       ->capture_default_str();
   add_output(c);
 }

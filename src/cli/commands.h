@@ -28,7 +28,7 @@ class Commands {
   virtual int run() = 0;
 };
 
-/// Adds topic, produce, consume, group, config, cluster, dump and completion to `app`. `app` must outlive the
+/// Adds topic, produce, consume, group, config, cluster, dump, verify and completion to `app`. `app` must outlive the
 /// result and the result must outlive parsing. Call it after the program's own commands have been added, or
 /// before: completion asks `app` when it runs.
 std::unique_ptr<Commands> add_commands(CLI::App& app);

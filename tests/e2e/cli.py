@@ -126,7 +126,7 @@ def clean():
 def help_and_usage():
     r = expect("--help", OK, "--help")
     check("--help names the exit codes", "Exit codes" in r.text, repr(r))
-    for command in ("topic", "produce", "consume", "group", "config", "cluster", "dump", "completion"):
+    for command in ("topic", "produce", "consume", "group", "config", "cluster", "dump", "verify", "completion"):
         check(f"--help names {command}", command in r.text)
     r = expect("topic create --help", OK, "topic", "create", "--help")
     check("a command's help names the exit codes", "Exit codes" in r.text)
@@ -525,6 +525,30 @@ def completion():
         check("bash completes", done.stdout == b"create\n", repr(done))
 
 
+def verify():
+    expect("verify nothing", USAGE, "verify", "history")
+    expect("verify what is not there", NOT_FOUND, "verify", "history", "/no/such/file")
+    sent = '{"op":"send","result":"ok","client":"p","from":1,"to":2,"items":[["t-0",0,7]]}\n'
+    read = '{"op":"poll","result":"ok","client":"c","from":3,"to":4,"items":[["t-0",0,%d]]}\n'
+    with tempfile.NamedTemporaryFile(mode="w", suffix=".history") as f:
+        f.write('{"history":1}\n' + sent + read % 7)
+        f.flush()
+        r = expect("a sound history", OK, "verify", "history", f.name)
+        check("it says so", "ok: 2 operations, 1 values" in r.text, repr(r))
+        f.write(read % 8)
+        f.flush()
+        r = expect("a broken history", FAILED, "verify", "history", f.name)
+        check("its rule and its picture", "inconsistent-offset: t-0 offset 0 holds 7 and 8" in r.text and
+              "p send ok 1..2 t-0@0=7" in r.text, repr(r))
+        r = expect("a broken history as JSON", FAILED, "verify", "history", f.name, "--output", "json")
+        check("its rule for programs", r.json["ok"] is False and r.json["found"]["inconsistent-offset"] == 1 and
+              r.json["violations"][0]["partition"] == "t-0", repr(r))
+        f.write("nonsense\n")
+        f.flush()
+        r = expect("no history", FAILED, "verify", "history", f.name)
+        check("the line is named", "line 5" in r.err, repr(r))
+
+
 def dump():
     expect("dump nothing", USAGE, "dump")
     expect("dump what is not there", NOT_FOUND, "dump", "/no/such/file")
@@ -592,7 +616,7 @@ if __name__ == "__main__":
     clean()
     try:
         for part in (help_and_usage, unreachable, topics, configs, cluster, produce_and_consume, groups,
-                     follow_and_interrupt, two_members, completion, dump, delete):
+                     follow_and_interrupt, two_members, completion, verify, dump, delete):
             try:
                 part()
             except Exception as e:  # one part that breaks does not hide the others
