@@ -60,7 +60,16 @@ Status PartitionHost::open_directories(const Params& params) {
     Checkpoints checkpoints;
     TRY_ASSIGN(checkpoints.recovery_points, directory->read_checkpoint(log::kRecoveryPointCheckpoint));
     TRY_ASSIGN(checkpoints.log_starts, directory->read_checkpoint(log::kLogStartCheckpoint));
+    TRY_ASSIGN(checkpoints.topic_ids, directory->read_topic_ids());
     TRY_ASSIGN(log::DirectoryListing listing, directory->list());
+    if (!checkpoints.topic_ids) {
+      // Nobody said so far: those that lie there. From now on it is said.
+      log::TopicIdCheckpoint ids;
+      for (const log::PartitionDirectory& d : listing.partitions) {
+        if (d.topic_id) ids[{d.topic, d.partition}] = *d.topic_id;
+      }
+      TRY(directory->write_topic_ids(ids));
+    }
     const size_t index = directories_.size();
     for (log::PartitionDirectory& d : listing.partitions) {
       if (d.topic == kMetadataTopic) continue;
@@ -96,9 +105,11 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     plan.path = f.path;
     plan.clean = directories_[f.directory]->was_clean();
     const Checkpoints& c = checkpoints_[f.directory];
-    if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end())
-      plan.recovery_point = r->second;
-    if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) plan.log_start = s->second;
+    if (c.is_of(key, spec.topic_id)) {
+      if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end())
+        plan.recovery_point = r->second;
+      if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) plan.log_start = s->second;
+    }
   } else {
     size_t best = directories_.size();
     for (size_t i = 0; i < directories_.size(); ++i) {
@@ -123,6 +134,8 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
 Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   if (!plan.stale.empty()) {
     TRY(disk_.rename(plan.stale, plan.stale + "." + random_.uuid().to_string() + "-delete"));
+    // The new one may lie in another directory: a crash must not leave both.
+    TRY(disk_.sync_directory(io::parent_path(plan.stale)));
   }
   log::OpenParams params;
   params.directory = plan.path;
@@ -189,11 +202,27 @@ size_t PartitionHost::directory_index(const std::string& path) const {
   return directories_.size();
 }
 
+// What is known of partitions that lie there but were not opened (damaged ones) stays known: without it the
+// next start would take their damage for a torn tail.
+void PartitionHost::keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
+                                log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const {
+  const Checkpoints& known = checkpoints_[directory];
+  for (const auto& [key, recovery_point] : known.recovery_points) {
+    if (recovery_points.contains(key)) continue;
+    if (!disk_.exists(directories_[directory]->partition_path(key.topic, key.partition))) continue;
+    recovery_points[key] = recovery_point;
+    if (const auto s = known.log_starts.find(key); s != known.log_starts.end()) log_starts[key] = s->second;
+    if (!known.topic_ids) continue;
+    if (const auto t = known.topic_ids->find(key); t != known.topic_ids->end()) topic_ids[key] = t->second;
+  }
+}
+
 Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partitions) const {
   struct Sheet {
     log::OffsetCheckpoint recovery_points;
     log::OffsetCheckpoint log_starts;
     log::OffsetCheckpoint high_watermarks;
+    log::TopicIdCheckpoint topic_ids;
   };
   std::vector<Sheet> sheets(directories_.size());
   for (const PartitionRef& p : partitions) {
@@ -204,12 +233,16 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     sheets[i].recovery_points[key] = usage.recovery_point;
     sheets[i].log_starts[key] = usage.offsets.log_start;
     sheets[i].high_watermarks[key] = usage.offsets.high_watermark;
+    sheets[i].topic_ids[key] = p->topic_id();
   }
+  for (size_t i = 0; i < sheets.size(); ++i) keep_absent(i, sheets[i].recovery_points, sheets[i].log_starts,
+                                                         sheets[i].topic_ids);
   for (size_t i = 0; i < sheets.size(); ++i) {
     if (offline_[i]) continue;
     TRY(directories_[i]->write_checkpoint(log::kRecoveryPointCheckpoint, sheets[i].recovery_points));
     TRY(directories_[i]->write_checkpoint(log::kLogStartCheckpoint, sheets[i].log_starts));
     TRY(directories_[i]->write_checkpoint(log::kHighWatermarkCheckpoint, sheets[i].high_watermarks));
+    TRY(directories_[i]->write_topic_ids(sheets[i].topic_ids));
   }
   return {};
 }

@@ -96,9 +96,17 @@ class PartitionHost {
   struct Checkpoints {
     log::OffsetCheckpoint recovery_points;
     log::OffsetCheckpoint log_starts;
+    std::optional<log::TopicIdCheckpoint> topic_ids;  // of which topics those are; nullopt: unknown
+    bool is_of(const log::TopicPartition& key, const Uuid& topic_id) const {
+      if (!topic_ids) return true;
+      const auto it = topic_ids->find(key);
+      return it != topic_ids->end() && it->second == topic_id;
+    }
   };
   size_t directory_index(const std::string& partition_path) const;
   Status agree_on_cluster(const Params& params);
+  void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points, log::OffsetCheckpoint& log_starts,
+                   log::TopicIdCheckpoint& topic_ids) const;
 
   io::Disk& disk_;
   const io::Clock& clock_;

@@ -192,4 +192,21 @@ Status DataDirectory::write_checkpoint(std::string_view name, const OffsetCheckp
   return disk_.replace_file(io::join_path(path_, name), as_bytes(encode_checkpoint(checkpoint)));
 }
 
+Result<std::optional<TopicIdCheckpoint>> DataDirectory::read_topic_ids() {
+  const std::string path = io::join_path(path_, kTopicIdCheckpoint);
+  Result<Bytes> content = disk_.read_file(path, kCheckpointBytesMax);
+  if (!content && content.code() == ErrorCode::not_found) return std::optional<TopicIdCheckpoint>();
+  if (!content) return std::move(content).error();
+  Result<TopicIdCheckpoint> parsed = parse_topic_ids(as_text(*content));
+  if (!parsed) {
+    trace_.warn("{}: {}, the checkpoints are taken for what they are called", path, parsed.error().message);
+    return std::optional<TopicIdCheckpoint>();
+  }
+  return std::optional<TopicIdCheckpoint>(std::move(*parsed));
+}
+
+Status DataDirectory::write_topic_ids(const TopicIdCheckpoint& ids) {
+  return disk_.replace_file(io::join_path(path_, kTopicIdCheckpoint), as_bytes(encode_topic_ids(ids)));
+}
+
 }  // namespace millrace::log

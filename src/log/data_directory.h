@@ -79,6 +79,10 @@ class DataDirectory {
   // --- checkpoints: an absent file is an empty one; a damaged one is `corrupt` ---
   Result<OffsetCheckpoint> read_checkpoint(std::string_view name);
   Status write_checkpoint(std::string_view name, const OffsetCheckpoint& checkpoint);
+  /// Which topics the numbers of the checkpoints are of; nullopt: nobody said (no file, or a damaged one).
+  /// Written after them: one that still names the topic before costs a longer recovery, nothing else.
+  Result<std::optional<TopicIdCheckpoint>> read_topic_ids();
+  Status write_topic_ids(const TopicIdCheckpoint& ids);
 
  private:
   DataDirectory(io::Disk& disk, Params params, Trace trace);

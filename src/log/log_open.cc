@@ -33,6 +33,7 @@ class LogOpener {
   Status check_may_be_empty() const;
   Status begin_empty();
   Status load_epochs();
+  void check_epochs();
   Status scan_segments();
   Status cut(size_t segment, const Segment::ScanResult& scan);
   Status check_ends();
@@ -78,6 +79,7 @@ Status LogOpener::run() {
     TRY(load_segments());
   }
   TRY(load_epochs());
+  check_epochs();
   TRY(scan_segments());
   TRY(check_ends());
   TRY(note_first_append());
@@ -220,6 +222,19 @@ Status LogOpener::load_epochs() {
   }
   epochs_lost_ = true;
   return {};
+}
+
+// The log start came back from its last checkpoint, the epochs below the start that was reached since did not:
+// they are told by the batches.
+void LogOpener::check_epochs() {
+  if (params_.clean_shutdown || epochs_lost_) return;
+  const Offset start = std::max(params_.log_start_offset, log_.segments_.front()->base_offset());
+  const auto& entries = log_.epochs_.entries();
+  const Offset known_from = entries.empty() ? params_.recovery_point : entries.front().start_offset;
+  if (known_from <= start) return;
+  log_.epochs_.clear();
+  ++log_.epochs_version_;
+  epochs_lost_ = true;
 }
 
 Status LogOpener::scan_segments() {

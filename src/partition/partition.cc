@@ -111,7 +111,8 @@ Offsets Partition::offsets_locked() const {
   o.log_end = log_->log_end_offset();
   o.high_watermark = leader_ ? leader_->high_watermark() : o.log_start;
   o.high_watermark = std::max(o.high_watermark, o.log_start);
-  o.last_stable = log_->last_stable_offset(o.high_watermark);
+  // A transaction that began below the log start holds back what is left of it, nothing before.
+  o.last_stable = std::max(log_->last_stable_offset(o.high_watermark), o.log_start);
   return o;
 }
 
@@ -211,7 +212,12 @@ void Partition::begin_sync(io::Loop& loop, log::SyncScope scope) {
   }
   auto outcome = std::make_shared<Status>();
   env_.disk->run(
-      loop, [plan, outcome, disk = env_.disk] { *outcome = plan->run(*disk); },
+      loop,
+      [self = shared_from_this(), plan, outcome] {
+        const std::lock_guard files(self->files_mutex_);
+        // Its paths may be those of a new partition of this name by now.
+        if (!self->removed_) *outcome = plan->run(*self->env_.disk);
+      },
       [self = shared_from_this(), plan, outcome, &loop] { self->end_sync(loop, *plan, *outcome); });
 }
 
@@ -377,6 +383,7 @@ void Partition::keep_house(Now now) {
 }
 
 Status Partition::close() {
+  const std::lock_guard files(files_mutex_);
   const std::lock_guard lock(mutex_);
   ASSERT(!leader_);
   if (log_->closed()) return {};
@@ -384,6 +391,8 @@ Status Partition::close() {
 }
 
 Status Partition::remove(const std::string& tombstone_directory) {
+  const std::lock_guard files(files_mutex_);
+  removed_ = true;
   const std::lock_guard lock(mutex_);
   ASSERT(!leader_);
   return log_->rename_for_removal(tombstone_directory);

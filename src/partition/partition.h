@@ -167,6 +167,11 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   const Uuid topic_id_;
   const std::string directory_;
 
+  // Held while files of a sync plan are written, by path: never while the log is renamed away or closed. Taken
+  // before mutex_, on the disk's pool only.
+  std::mutex files_mutex_;
+  bool removed_ = false;
+
   mutable std::mutex mutex_;
   std::shared_ptr<const PartitionConfig> config_;
   std::unique_ptr<log::Log> log_;

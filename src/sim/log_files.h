@@ -1,0 +1,29 @@
+// A second, naive reader of a partition's files on the simulated disk, against which recovery is judged: it
+// knows no index, no checkpoint and no clean stop, only batches.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "sim/disk.h"
+
+namespace millrace::sim {
+
+struct FoundLog {
+  int64_t end = 0;             // of the longest valid prefix
+  bool torn = false;           // there are bytes after it
+  bool segments_lost = false;  // there are segments after it
+};
+FoundLog find_log(const SimDisk& disk, const std::string& directory);
+
+struct FoundBatch {
+  std::string path;
+  uint64_t position = 0;
+  uint64_t size = 0;
+};
+/// Some batch that lies wholly in [from, below).
+std::optional<FoundBatch> find_batch_below(const SimDisk& disk, const std::string& directory, int64_t from,
+                                           int64_t below, Dice& dice);
+
+}  // namespace millrace::sim

@@ -1,0 +1,102 @@
+#include "sim/scheduler.h"
+
+#include <algorithm>
+
+namespace millrace::sim {
+
+namespace {
+
+constexpr uint32_t kTickEvent = 1;
+constexpr uint32_t kTimerEvent = 2;
+
+}  // namespace
+
+Scheduler::EventId Scheduler::at(int64_t time_us, uint32_t kind, std::function<void()> f) {
+  const EventId id = ++last_;
+  const int64_t time = std::max(time_us, now_us_);
+  queue_.emplace(std::pair(time, id), Event{kind, std::move(f)});
+  times_.emplace(id, time);
+  return id;
+}
+
+void Scheduler::cancel(EventId event) {
+  const auto it = times_.find(event);
+  if (it == times_.end()) return;
+  queue_.erase({it->second, event});
+  times_.erase(it);
+}
+
+bool Scheduler::run_one(int64_t until_us) {
+  if (queue_.empty() || queue_.begin()->first.first > until_us) {
+    now_us_ = std::max(now_us_, until_us);
+    return false;
+  }
+  const auto first = queue_.begin();
+  now_us_ = first->first.first;
+  note(static_cast<uint64_t>(now_us_) * 8 + first->second.kind);
+  const std::function<void()> run = std::move(first->second.run);
+  times_.erase(first->first.second);
+  queue_.erase(first);
+  run();
+  return true;
+}
+
+Now NodeClock::now() const {
+  const int64_t ms = scaled_us() / 1000;
+  return Now{.mono_ms = ms, .wall_ms = kEpochWallMs + ms + wall_offset_ms_};
+}
+
+void NodeLoop::post(std::function<void()> f) {
+  posted_.push_back(std::move(f));
+  if (!inside_) schedule_tick();
+}
+
+void NodeLoop::schedule_tick() {
+  if (tick_scheduled_) return;
+  tick_scheduled_ = true;
+  scheduler_.at(scheduler_.now_us(), kTickEvent, [this, life = std::weak_ptr<int>(life_)] {
+    if (life.expired()) return;
+    tick_scheduled_ = false;
+    in_tick([this] {
+      std::deque<std::function<void()>> batch;
+      batch.swap(posted_);
+      for (auto& f : batch) f();
+    });
+  });
+}
+
+io::TimerId NodeLoop::call_after(int64_t delay_ms, std::function<void()> f) {
+  const int64_t due = scheduler_.now_us() + std::max<int64_t>(delay_ms, 0) * 1000;
+  return scheduler_.at(due, kTimerEvent, [this, life = std::weak_ptr<int>(life_), f = std::move(f)] {
+    if (!life.expired()) post(f);
+  });
+}
+
+void NodeLoop::in_tick(const std::function<void()>& f) {
+  ASSERT(!inside_);
+  inside_ = true;
+  f();
+  finish_tick();
+}
+
+void NodeLoop::finish_tick() {
+  while (!at_end_.empty()) {
+    std::vector<std::function<void()>> batch;
+    batch.swap(at_end_);
+    for (auto& f : batch) f();
+  }
+  inside_ = false;
+  if (!posted_.empty()) schedule_tick();
+}
+
+void NodeLoop::kill() {
+  ASSERT(!inside_);
+  life_ = std::make_shared<int>(0);
+  tick_scheduled_ = false;
+  std::deque<std::function<void()>> posted;
+  posted.swap(posted_);
+  std::vector<std::function<void()>> at_end;
+  at_end.swap(at_end_);
+}
+
+}  // namespace millrace::sim
