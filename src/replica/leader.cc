@@ -30,7 +30,8 @@ Leader::Leader(BrokerId self, LeaderEpoch epoch, const Assignment& assignment, L
       local_(local),
       epoch_start_(local.log_end),
       high_watermark_(std::min(high_watermark, local.log_end)),
-      now_ms_(now.mono_ms) {
+      now_ms_(now.mono_ms),
+      last_tick_ms_(now.mono_ms) {
   ASSERT(local.durable_end <= local.log_end);
   confirm(assignment.partition_epoch, assignment.isr);
   adopt(assignment.replicas);
@@ -117,6 +118,7 @@ void Leader::note_fetch(Follower& f, Ends ends, Ends leader, int64_t now_ms) {
 
 bool Leader::tick(Now now) {
   now_ms_ = std::max(now_ms_, now.mono_ms);
+  last_tick_ms_ = now_ms_;
   if (pending_) {
     if (pending_->send_again_ms <= now_ms_) {
       pending_->send_again_ms = kNoDeadline;
@@ -133,7 +135,7 @@ bool Leader::tick(Now now) {
 int64_t Leader::next_deadline_mono_ms() const {
   if (pending_ && pending_->send_again_ms != kNoDeadline) return pending_->send_again_ms;
   if (followers_.empty()) return kNoDeadline;
-  return now_ms_ + std::max<int64_t>(1, settings_.lag_time_max_ms / kLagChecks);
+  return last_tick_ms_ + std::max<int64_t>(1, settings_.lag_time_max_ms / kLagChecks);
 }
 
 std::optional<IsrProposal> Leader::take_proposal() {

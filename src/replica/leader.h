@@ -108,7 +108,8 @@ class Leader {
   Leader(BrokerId self, LeaderEpoch epoch, const std::vector<BrokerId>& isr, size_t min_insync, Ends local,
          Offset high_watermark);
 
-  /// The local log grew or was synced. True if the high watermark advanced.
+  /// The local log grew or was synced; told before a follower may read what is new. True if the high
+  /// watermark advanced.
   bool on_local(Ends ends);
   /// The configured minimum changed (already capped by the replication factor). True if the mark advanced.
   bool set_min_insync(size_t min_insync);
@@ -189,7 +190,8 @@ class Leader {
   std::map<BrokerId, Follower> followers_;  // assigned or in the ISR, without self
   std::optional<Pending> pending_;
   uint64_t proposals_ = 0;
-  int64_t now_ms_ = 0;            // the latest that was told
+  int64_t now_ms_ = 0;  // the latest that was told
+  int64_t last_tick_ms_ = 0;
   int64_t propose_after_ms_ = 0;  // a refused proposal is not repeated at once
 };
 

@@ -172,6 +172,16 @@ TEST_CASE("one that has all there was at its previous fetch is not behind") {
   CHECK(l.last_caught_up_mono_ms(BrokerId(2)) == 950);
 }
 
+TEST_CASE("one follower's fetches do not put off the look at another's lag") {
+  Leader l = leading({1, 2, 3}, 1, 10, 10);
+  const int64_t due = l.next_deadline_mono_ms();
+  CHECK(due == 50);
+  (void)fetched(l, by(2, 10, 10), 40);
+  CHECK(l.next_deadline_mono_ms() == due);
+  (void)l.tick(at_ms(due));
+  CHECK(l.next_deadline_mono_ms() == 100);
+}
+
 TEST_CASE("the mark waits for one that is about to join, as long as it keeps up") {
   Leader l = leading({1}, 1, 10, 10);
   (void)fetched(l, by(2, 10, 8), 0);  // behind the mark
