@@ -51,7 +51,9 @@ class Broker {
           poll(static_cast<int>(pick(static_cast<size_t>(shape_.readers))), 5);
       }
     }
-    for (int c = 0; c < shape_.readers; ++c) poll(c, SIZE_MAX);
+    for (int c = 0; c < shape_.readers; ++c) {
+      while (behind(c)) poll(c, kFinalPoll);
+    }
     rig_.h.final_reads_complete = true;
     auto& ops = rig_.h.operations;
     std::stable_sort(ops.begin(), ops.end(),
@@ -125,6 +127,14 @@ class Broker {
     }
   }
 
+  static constexpr size_t kFinalPoll = 1000;
+  bool behind(int reader) {
+    for (size_t p = 0; p < logs_.size(); ++p) {
+      if (positions_[{reader, p}] < logs_[p].size()) return true;
+    }
+    return false;
+  }
+
   void poll(int reader, size_t most) {
     const HistoryRig::At at = span();
     const bool committed = reader % 2 == 0;
@@ -132,7 +142,7 @@ class Broker {
     bool reset = false;
     for (size_t p = 0; p < logs_.size(); ++p) {
       size_t& next = positions_[{reader, p}];
-      if (most != SIZE_MAX && chance(5)) {
+      if (most != kFinalPoll && chance(5)) {
         next = pick(next + 1);
         reset = true;
       }
