@@ -140,11 +140,13 @@ if [ -n "$release" ]; then
       run messages-self scripts/check_messages --msgc build/release/msgc --self-test \
         --jar build/zoo/java/clients-4/kafka-clients-*.jar
     fi
-    # The kill test speaks through confluent-kafka, from the zoo's environment.
+    # These speak through confluent-kafka, from the zoo's environment.
     scripts/client_zoo --install-only --only confluent > "$logs/kill9-install.log" 2>&1
     if [ -x build/zoo/venv/bin/python ]; then
+      suite compaction build/zoo/venv/bin/python tests/e2e/compaction.py
       suite kill9 build/zoo/venv/bin/python tests/e2e/kill9.py
     else
+      skip compaction 'confluent-kafka could not be installed (see kill9-install.log)'
       skip kill9 'confluent-kafka could not be installed (see kill9-install.log)'
     fi
     run bench-idle bench/idle

@@ -49,7 +49,8 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
       trace_(env_.trace.named("broker")),
       host_(*env_.disk, *env_.clock, *env_.random, env_.trace.named("storage"),
             [this](const std::string& path, const Error& error) { on_storage_failure(path, error); }),
-      ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}) {
+      ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}),
+      cleaner_(cleaner_environment()) {
   ASSERT(!env_.loops.empty() && env_.control_loop != nullptr && config_.settings != nullptr);
   auto first = std::make_shared<View>();
   first->image = std::make_shared<meta::Image>();
@@ -62,6 +63,22 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
 }
 
 Broker::~Broker() = default;
+
+Cleaner::Environment Broker::cleaner_environment() {
+  Cleaner::Environment e;
+  e.loop = env_.control_loop;
+  e.disk = env_.disk;
+  e.clock = env_.clock;
+  e.random = env_.random;
+  e.metrics = env_.metrics;
+  e.trace = env_.trace.named("cleaner");
+  e.partitions = [this] { return hosted_partitions(); };
+  e.settings = [this] {
+    return cleaner_settings(meta::ConfigView(*view_->image, config_.node_id, *config_.settings));
+  };
+  e.on_cleaned = [this] { request_checkpoint(); };
+  return e;
+}
 
 // --- start ---
 
@@ -138,6 +155,7 @@ void Broker::register_self(std::function<void(Status)> ready) {
                    broker_epoch_ = r->epoch;
                    host_.report_strays();
                    arm_housekeeping();
+                   cleaner_.start();
                    ready({});
                  });
 }
@@ -537,26 +555,30 @@ void Broker::stop(std::function<void(Status)> done) {
         if (runner) runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
       }
     }
-    auto closing = std::make_shared<Closing>();
-    closing->partitions = hosted_partitions();
-    closing->outcomes.resize(closing->partitions.size());
-    closing->workers = std::clamp<size_t>(closing->partitions.size(), 1, kClosersMax);
-    closing->done = std::move(done);
-    for (const PartitionRef& p : closing->partitions) p->stop(ErrorCode::not_leader_or_follower);
-    const size_t workers = closing->workers;
-    for (size_t w = 0; w < workers; ++w) {
-      env_.disk->run(
-          *env_.control_loop,
-          [closing] {
-            const size_t count = closing->partitions.size();
-            for (size_t i = closing->next++; i < count; i = closing->next++)
-              closing->outcomes[i] = closing->partitions[i]->close();
-          },
-          [this, closing] {
-            if (--closing->workers == 0) finish_stop(closing);
-          });
-    }
+    for (const PartitionRef& p : hosted_partitions()) p->stop(ErrorCode::not_leader_or_follower);
+    cleaner_.stop([this, done = std::move(done)]() mutable { close_partitions(std::move(done)); });
   });
+}
+
+void Broker::close_partitions(std::function<void(Status)> done) {
+  auto closing = std::make_shared<Closing>();
+  closing->partitions = hosted_partitions();
+  closing->outcomes.resize(closing->partitions.size());
+  closing->workers = std::clamp<size_t>(closing->partitions.size(), 1, kClosersMax);
+  closing->done = std::move(done);
+  const size_t workers = closing->workers;
+  for (size_t w = 0; w < workers; ++w) {
+    env_.disk->run(
+        *env_.control_loop,
+        [closing] {
+          const size_t count = closing->partitions.size();
+          for (size_t i = closing->next++; i < count; i = closing->next++)
+            closing->outcomes[i] = closing->partitions[i]->close();
+        },
+        [this, closing] {
+          if (--closing->workers == 0) finish_stop(closing);
+        });
+  }
 }
 
 // Every partition is closed.

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "broker/cleaner.h"
 #include "broker/group_settings.h"
 #include "broker/metadata_ledger.h"
 #include "broker/partition_host.h"
@@ -133,6 +134,8 @@ class Broker {
   size_t offline_partitions() const;
   void on_storage_failure(const std::string& path, const Error& error);
   void register_metrics();
+  Cleaner::Environment cleaner_environment();
+  void close_partitions(std::function<void(Status)> done);
 
   BrokerEnvironment env_;
   BrokerConfig config_;
@@ -140,6 +143,7 @@ class Broker {
   std::vector<std::unique_ptr<Shard>> shards_;
   PartitionHost host_;
   MetadataLedger ledger_;
+  Cleaner cleaner_;
   std::shared_ptr<const View> view_;  // the newest
   std::deque<std::shared_ptr<Change>> changes_;
   bool changing_ = false;

@@ -61,6 +61,13 @@ Status PartitionHost::open_directories(const Params& params) {
     TRY_ASSIGN(checkpoints.recovery_points, directory->read_checkpoint(log::kRecoveryPointCheckpoint));
     TRY_ASSIGN(checkpoints.log_starts, directory->read_checkpoint(log::kLogStartCheckpoint));
     TRY_ASSIGN(checkpoints.topic_ids, directory->read_topic_ids());
+    // Nothing is lost with it: what is clean is cleaned once more.
+    Result<log::OffsetCheckpoint> cleaned = directory->read_checkpoint(log::kCleanerCheckpoint);
+    if (cleaned.ok()) {
+      checkpoints.cleaned_ends = std::move(*cleaned);
+    } else {
+      trace_.warn("{}", cleaned.error().message);
+    }
     TRY_ASSIGN(log::DirectoryListing listing, directory->list());
     if (!checkpoints.topic_ids) {
       // Nobody said so far: those that lie there. From now on it is said.
@@ -109,6 +116,7 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
       if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end())
         plan.recovery_point = r->second;
       if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) plan.log_start = s->second;
+      if (const auto e = c.cleaned_ends.find(key); e != c.cleaned_ends.end()) plan.cleaned_end = e->second;
     }
   } else {
     size_t best = directories_.size();
@@ -144,6 +152,7 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   params.clean_shutdown = plan.clean;
   params.recovery_point = plan.recovery_point;
   params.log_start_offset = plan.log_start;
+  params.cleaned_end = plan.cleaned_end;
   params.create = plan.create;
   log::RecoveryStats stats;
   TRY_ASSIGN(std::unique_ptr<log::Log> log,
@@ -223,6 +232,7 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     log::OffsetCheckpoint log_starts;
     log::OffsetCheckpoint high_watermarks;
     log::TopicIdCheckpoint topic_ids;
+    log::OffsetCheckpoint cleaned_ends;  // of compacted logs
   };
   std::vector<Sheet> sheets(directories_.size());
   for (const PartitionRef& p : partitions) {
@@ -234,15 +244,17 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     sheets[i].log_starts[key] = usage.offsets.log_start;
     sheets[i].high_watermarks[key] = usage.offsets.high_watermark;
     sheets[i].topic_ids[key] = p->topic_id();
+    if (p->config()->log.compact_policy) sheets[i].cleaned_ends[key] = usage.cleaned_end;
   }
-  for (size_t i = 0; i < sheets.size(); ++i) keep_absent(i, sheets[i].recovery_points, sheets[i].log_starts,
-                                                         sheets[i].topic_ids);
+  for (size_t i = 0; i < sheets.size(); ++i)
+    keep_absent(i, sheets[i].recovery_points, sheets[i].log_starts, sheets[i].topic_ids);
   for (size_t i = 0; i < sheets.size(); ++i) {
     if (offline_[i]) continue;
     TRY(directories_[i]->write_checkpoint(log::kRecoveryPointCheckpoint, sheets[i].recovery_points));
     TRY(directories_[i]->write_checkpoint(log::kLogStartCheckpoint, sheets[i].log_starts));
     TRY(directories_[i]->write_checkpoint(log::kHighWatermarkCheckpoint, sheets[i].high_watermarks));
     TRY(directories_[i]->write_topic_ids(sheets[i].topic_ids));
+    TRY(directories_[i]->write_checkpoint(log::kCleanerCheckpoint, sheets[i].cleaned_ends));
   }
   return {};
 }

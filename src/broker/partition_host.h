@@ -43,6 +43,7 @@ class PartitionHost {
     bool clean = false;
     Offset recovery_point{0};
     Offset log_start{0};
+    Offset cleaned_end{0};
   };
 
   PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random& random, Trace trace,
@@ -102,11 +103,12 @@ class PartitionHost {
       const auto it = topic_ids->find(key);
       return it != topic_ids->end() && it->second == topic_id;
     }
+    log::OffsetCheckpoint cleaned_ends;
   };
   size_t directory_index(const std::string& partition_path) const;
   Status agree_on_cluster(const Params& params);
-  void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points, log::OffsetCheckpoint& log_starts,
-                   log::TopicIdCheckpoint& topic_ids) const;
+  void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
+                   log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const;
 
   io::Disk& disk_;
   const io::Clock& clock_;

@@ -40,6 +40,10 @@ partition::PartitionConfig partition_config_of(const meta::TopicConfig& c) {
   out.log.retention_bytes = c.log.retention_bytes;
   out.log.delete_policy = c.log.delete_policy;
   out.log.compact_policy = c.log.compact_policy;
+  out.log.delete_retention_ms = c.compaction.delete_retention_ms;
+  out.log.min_compaction_lag_ms = c.compaction.min_lag_ms;
+  out.log.max_compaction_lag_ms = c.compaction.max_lag_ms;
+  out.log.min_cleanable_dirty_ratio = c.compaction.min_dirty_ratio;
   out.log.file_delete_delay_ms = c.log.file_delete_delay_ms;
   out.log.producer_id_expiration_ms = c.log.producer_id_expiration_ms;
   out.log.preallocate = c.log.preallocate;

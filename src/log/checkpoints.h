@@ -30,6 +30,7 @@ using OffsetCheckpoint = std::map<TopicPartition, Offset>;
 inline constexpr std::string_view kRecoveryPointCheckpoint = "recovery-point-offset-checkpoint";
 inline constexpr std::string_view kHighWatermarkCheckpoint = "replication-offset-checkpoint";
 inline constexpr std::string_view kLogStartCheckpoint = "log-start-offset-checkpoint";
+inline constexpr std::string_view kCleanerCheckpoint = "cleaner-offset-checkpoint";
 
 using TopicIdCheckpoint = std::map<TopicPartition, Uuid>;
 inline constexpr std::string_view kTopicIdCheckpoint = "topic-id-checkpoint";

@@ -173,12 +173,16 @@ bool Log::must_roll(uint64_t bytes, Offset last_offset, Now now) const {
   }
   if (!segment.first_append_wall_ms) return false;
   const int64_t age = now.wall_ms - *segment.first_append_wall_ms;
-  return age > config_.segment_ms - jitter_of(directory_, segment.base_offset(), config_.segment_jitter_ms);
+  const int64_t age_max = config_.compact_policy ? std::min(config_.segment_ms, config_.max_compaction_lag_ms)
+                                                 : config_.segment_ms;
+  return age > age_max - jitter_of(directory_, segment.base_offset(), config_.segment_jitter_ms);
 }
 
 Status Log::make_room(uint64_t bytes, Offset first_offset, Offset last_offset, Now now, bool& rolled) {
   if (must_roll(bytes, last_offset, now)) {
-    TRY(roll_at(first_offset, now));
+    // Segments join also where a compacted leader's log has a hole, unless it is too wide for one.
+    const bool joins = last_offset - log_end_offset_ <= int64_t{INT32_MAX};
+    TRY(roll_at(joins ? log_end_offset_ : first_offset, now));
     rolled = true;
   }
   if (config_.preallocate) {

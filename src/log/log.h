@@ -26,6 +26,7 @@
 #include "base/trace.h"
 #include "base/uuid.h"
 #include "io/disk.h"
+#include "log/compaction.h"
 #include "log/epoch_cache.h"
 #include "log/log_config.h"
 #include "log/producer_state.h"
@@ -42,6 +43,7 @@ struct OpenParams {
   Offset recovery_point{0};     // from the checkpoint; scanning begins here after an unclean stop
   Offset durable_end{0};        // from the commit file; damage below max(this, recovery_point) is `corrupt`
   Offset log_start_offset{0};   // from the checkpoint
+  Offset cleaned_end{0};        // from the cleaner's checkpoint: what lies below is compacted
   bool create = false;          // a new partition: the directory may be absent or empty
 };
 
@@ -56,9 +58,9 @@ struct AppendResult {
 };
 
 struct ReadResult {
-  std::vector<io::FileRegion> regions;  // whole batches, ascending, without gaps between them
+  std::vector<io::FileRegion> regions;  // whole batches, ascending
   Offset base_offset = kNoOffset;       // of the first batch (may lie below the offset asked for)
-  Offset next_offset = kNoOffset;       // after the last batch
+  Offset next_offset = kNoOffset;       // after the last batch, or further where a hole follows
   size_t bytes = 0;
   bool would_block = false;  // ReadMode::cached_only was not enough: ask again where blocking is allowed
 
@@ -84,6 +86,18 @@ struct DeletedSegments {
   Offset log_start_offset;  // now
   std::string reason;       // "retention.ms", ...: for the trace line
   bool empty() const { return base_offsets.empty(); }
+};
+
+/// How much of a compacted log waits for compaction.
+struct CompactionNeed {
+  uint64_t clean_bytes = 0;
+  uint64_t dirty_bytes = 0;  // closed, settled and old enough
+  bool overdue = false;      // something dirty is older than max.compaction.lag.ms
+
+  double dirty_ratio() const {
+    const uint64_t all = clean_bytes + dirty_bytes;
+    return all == 0 ? 0 : static_cast<double>(dirty_bytes) / static_cast<double>(all);
+  }
 };
 
 enum class SyncScope : uint8_t {
@@ -212,6 +226,26 @@ class Log {
   /// point and durable end as `offset`.
   Status truncate_fully_and_start_at(Offset offset, Now now);
 
+  // --- compaction (see compaction.h; cleanup.policy says whether a caller should) ---
+  /// Below it the log is compacted; dirty from there on.
+  Offset cleaned_end() const { return cleaned_end_; }
+  void set_cleaned_end(Offset end);
+  /// Rolls an active segment that is older than max.compaction.lag.ms. Errors: those of roll(), io_error,
+  /// corrupt.
+  Result<CompactionNeed> compaction_need(Now now, Offset high_watermark);
+  /// Everything that may be compacted now; no sources: nothing is dirty.
+  Result<CompactionPlan> plan_compaction(Now now, Offset high_watermark);
+  /// Counts truncations: a plan of another generation is void.
+  uint64_t generation() const { return generation_; }
+  /// Makes the .cleaned segment the .swap that a later open completes. The directory is to be synced before
+  /// finish_swap(). Errors (nothing changed): cancelled (the sources are not there any more, or another swap
+  /// is on its way), closed, kafka_storage_error, io_error.
+  Status begin_swap(const CleanedGroup& group);
+  /// Puts the segment in place of its sources, whose files are retired. `synced`: how the sync of the
+  /// directory went. Errors: cancelled (the log was truncated meanwhile), closed, io_error (the log is then
+  /// failed).
+  Status finish_swap(const CleanedGroup& group, const Status& synced, Now now);
+
   // --- end of life ---
   /// `clean`: writes and syncs indexes, epochs and a producer snapshot, so that the next open scans nothing.
   /// No plan may be in flight.
@@ -285,6 +319,13 @@ class Log {
   Status drop_first(size_t count, Now now, DeletedSegments& out);
   void lower_ends(Offset end);
 
+  // log_compaction.cc
+  Result<Offset> cleanable_end(Now now, Offset high_watermark);
+  std::optional<size_t> find_sources(const CleanedGroup& group) const;
+  Status replace_sources(const CleanedGroup& group, size_t first, Now now);
+  /// Before a truncation: a .swap file must not bring back what is cut.
+  Status cancel_swap();
+
   io::Disk& disk_;
   Trace trace_;
   std::string directory_;
@@ -304,7 +345,9 @@ class Log {
   uint64_t names_synced_ = 0;    // ... and what of them is synced
   uint64_t epochs_version_ = 0;  // the same for leader epochs
   uint64_t epochs_synced_ = 0;
-  bool parent_dirty_ = false;  // the partition directory itself is new
+  Offset cleaned_end_{0};
+  Offset swap_base_ = kNoOffset;  // of a .swap file on its way in
+  bool parent_dirty_ = false;     // the partition directory itself is new
   bool failed_ = false;
   bool closed_ = false;
   std::vector<PendingRemoval> pending_;

@@ -16,10 +16,14 @@ struct LogConfig {
   int64_t retention_bytes = -1;                          // retention.bytes; < 0: no limit
   bool delete_policy = true;                             // cleanup.policy contains delete
   bool compact_policy = false;                           // cleanup.policy contains compact
-  int64_t file_delete_delay_ms = 60'000;                 // file.delete.delay.ms: rename to removal
-  int64_t producer_id_expiration_ms = 86'400'000;        // producer.id.expiration.ms
-  uint32_t producer_ids_max = 100'000;                   // idempotent producers remembered, oldest go first
-  bool preallocate = false;                              // preallocate: reserve blocks ahead of the end
+  int64_t delete_retention_ms = 86'400'000;              // delete.retention.ms: tombstones after cleaning
+  int64_t min_compaction_lag_ms = 0;                     // min.compaction.lag.ms: younger is not compacted
+  int64_t max_compaction_lag_ms = INT64_MAX;       // max.compaction.lag.ms: older is, at any dirty ratio
+  double min_cleanable_dirty_ratio = 0.5;          // min.cleanable.dirty.ratio
+  int64_t file_delete_delay_ms = 60'000;           // file.delete.delay.ms: rename to removal
+  int64_t producer_id_expiration_ms = 86'400'000;  // producer.id.expiration.ms
+  uint32_t producer_ids_max = 100'000;             // idempotent producers remembered, oldest go first
+  bool preallocate = false;                        // preallocate: reserve blocks ahead of the end
 };
 
 }  // namespace millrace::log

@@ -46,8 +46,12 @@ class LogOpener {
   Log& log_;
   const OpenParams& params_;
   RecoveryStats& stats_;
+  void note_epoch(const BatchHeader& batch);
+
   std::vector<Offset> bases_;
   bool epochs_lost_ = false;
+  std::vector<EpochStart> known_epochs_;  // as the file had them
+  Offset batches_end_{0};                 // of the batches met so far
 };
 
 Result<std::unique_ptr<Log>> Log::open(io::Disk& disk, OpenParams params, Trace trace, RecoveryStats* stats) {
@@ -90,6 +94,7 @@ Status LogOpener::run() {
     if (segment != log_.segments_.back()) TRY(segment->write_txn_index(log_.unsynced_));
   }
   stats_.segments = static_cast<uint32_t>(log_.segments_.size());
+  log_.set_cleaned_end(params_.cleaned_end);
   return {};
 }
 
@@ -210,6 +215,7 @@ Status LogOpener::load_epochs() {
     Result<EpochCache> parsed = EpochCache::parse(as_text(*content));
     if (parsed) {
       log_.epochs_ = std::move(*parsed);
+      known_epochs_ = log_.epochs_.entries();
       if (!params_.clean_shutdown) {
         // What lies beyond the recovery point is told by the batches there.
         if (log_.epochs_.truncate_from_end(params_.recovery_point)) ++log_.epochs_version_;
@@ -239,6 +245,7 @@ void LogOpener::check_epochs() {
 
 Status LogOpener::scan_segments() {
   const Offset checksums_from = params_.clean_shutdown ? Offset(INT64_MAX) : params_.recovery_point;
+  batches_end_ = std::max(log_.segments_.front()->base_offset(), params_.recovery_point);
   LeaderEpoch last_epoch = kNoLeaderEpoch;
   for (size_t i = 0; i < log_.segments_.size(); ++i) {
     Segment& segment = *log_.segments_[i];
@@ -247,8 +254,8 @@ Status LogOpener::scan_segments() {
     if (!is_active && !beyond && !epochs_lost_) continue;
     const Offset next_base = is_active ? kNoOffset : segment.next_offset();
     const auto note_epoch = [&](const BatchHeader& h) {
-      if (!epochs_lost_ && h.base_offset < checksums_from) return;
-      if (log_.epochs_.assign(h.leader_epoch, h.base_offset)) ++log_.epochs_version_;
+      if (epochs_lost_ || h.base_offset >= checksums_from) this->note_epoch(h);
+      batches_end_ = h.next_offset();
     };
     const bool whole = epochs_lost_ && (is_active || beyond);
     if (!is_active && !beyond) {
@@ -307,6 +314,20 @@ Status LogOpener::scan_segments() {
     }
   }
   return {};
+}
+
+// Where compaction took the batches with which epochs began, the file still knows their beginnings.
+void LogOpener::note_epoch(const BatchHeader& batch) {
+  if (batch.base_offset > batches_end_) {
+    for (const EpochStart& e : known_epochs_) {
+      const bool in_hole = e.start_offset >= batches_end_ && e.start_offset <= batch.base_offset;
+      if (in_hole && e.epoch > log_.epochs_.latest_epoch() && e.epoch <= batch.leader_epoch &&
+          log_.epochs_.assign(e.epoch, e.start_offset)) {
+        ++log_.epochs_version_;
+      }
+    }
+  }
+  if (log_.epochs_.assign(batch.leader_epoch, batch.base_offset)) ++log_.epochs_version_;
 }
 
 // The torn tail: the file ends before the damage, segments after it go.

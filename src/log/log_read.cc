@@ -261,6 +261,22 @@ Result<std::optional<TimestampOffset>> Log::offset_of_max_timestamp() {
     }
   }
   if (greatest < 0) return Found();
+  TRY_ASSIGN(const Found found, find_record(*segments_[where], greatest, true, log_start_offset_));
+  if (found) return found;
+  // It is told by a batch that compaction left without its records: only those that have some count.
+  greatest = -1;
+  for (size_t i = first; i < segments_.size(); ++i) {
+    BatchScanner scanner(*segments_[i]->file(), 0, segments_[i]->size_bytes(), scratch_, 64 * 1024);
+    while (true) {
+      TRY_ASSIGN(const bool more, scanner.next());
+      if (!more) break;
+      const BatchHeader& h = scanner.header();
+      if (h.record_count == 0 || h.base_offset < log_start_offset_ || h.max_timestamp <= greatest) continue;
+      greatest = h.max_timestamp;
+      where = i;
+    }
+  }
+  if (greatest < 0) return Found();
   return find_record(*segments_[where], greatest, true, log_start_offset_);
 }
 

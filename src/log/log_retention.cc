@@ -68,6 +68,7 @@ Result<DeletedSegments> Log::delete_old_segments(Now now, Offset high_watermark)
     Segment& segment = *segments_[count];
     const bool is_active = count + 1 == segments_.size();
     if (segment.dirty || segment.next_offset() > high_watermark) break;
+    if (swap_base_ != kNoOffset && segment.next_offset() > swap_base_) break;  // next time
     TRY_ASSIGN(const bool too_old, expired(segment));
     if (is_active) {
       if (!too_old) break;
@@ -127,6 +128,7 @@ void Log::lower_ends(Offset end) {
   log_start_offset_ = std::min(log_start_offset_, end);
   durable_end_ = std::min(durable_end_, end);
   recovery_point_ = std::min(recovery_point_, end);
+  cleaned_end_ = std::min(cleaned_end_, active().base_offset());
   ++generation_;
   reserved_until_ = 0;
   landmarks_.clear();
@@ -142,6 +144,7 @@ Status Log::truncate_to(Offset offset, Now now) {
   if (offset >= log_end_offset_) return {};
   if (offset < segments_.front()->base_offset()) return truncate_fully_and_start_at(offset, now);
   const auto cut = [&]() -> Status {
+    TRY(cancel_swap());
     // From the end, so that a crash in between leaves a log without holes.
     while (segments_.size() > 1 && active().base_offset() >= offset) {
       TRY(retire(active(), now));
@@ -172,6 +175,7 @@ Status Log::truncate_to(Offset offset, Now now) {
 Status Log::truncate_fully_and_start_at(Offset offset, Now now) {
   TRY(usable());
   const auto restart = [&]() -> Status {
+    TRY(cancel_swap());
     while (!segments_.empty()) {
       TRY(retire(active(), now));
       segments_.pop_back();

@@ -105,6 +105,10 @@ class ProducerState {
 
   const ProducerEntry* find(ProducerId id) const;
   size_t size() const { return entries_.size(); }
+  template <class Visit>
+  void for_each(Visit visit) const {
+    for (const auto& [id, entry] : entries_) visit(entry);
+  }
   /// All entries ordered by id (DescribeProducers, dump).
   std::vector<const ProducerEntry*> sorted() const;
 

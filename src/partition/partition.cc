@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "partition/partition_notices.h"
+
 namespace millrace::partition {
 namespace {
 
@@ -13,12 +15,6 @@ size_t effective_min_insync(const PartitionConfig& config, size_t replicas) {
 }
 
 }  // namespace
-
-struct Partition::Notices {
-  std::vector<CommitWaits::Fired> commits;
-  std::vector<DataWatches::Watch> data;
-  std::optional<Error> storage_failure;
-};
 
 Partition::Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
                      std::shared_ptr<const PartitionConfig> config, std::unique_ptr<log::Log> log)
@@ -408,6 +404,7 @@ Partition::Usage Partition::usage() const {
   u.durable_end = log_->durable_end();
   u.commit_waits = commit_waits_.size();
   u.data_watches = data_watches_.size();
+  u.cleaned_end = log_->cleaned_end();
   return u;
 }
 

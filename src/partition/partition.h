@@ -132,6 +132,16 @@ class Partition final : public std::enable_shared_from_this<Partition> {
 
   /// Retention and expiry; blocks on the disk. Called by the broker's housekeeping, on the pool.
   void keep_house(Now now);
+  /// What waits for compaction; blocks on the disk. Errors: not_leader_or_follower and the like if it does
+  /// not serve, those of log::Log::compaction_need.
+  Result<log::CompactionNeed> compaction_need(Now now);
+  /// One compaction run, by one caller at a time, where blocking is allowed. The lock is held to plan and to
+  /// exchange names, never while data is read or written. nullptr: nothing is dirty.
+  Result<std::unique_ptr<log::Compaction>> begin_compaction(const log::CompactionLimits& limits, Now now);
+  /// Goes on for about `bytes` of reading and writing; true: more is to be done. After an error the run is
+  /// over, its files are gone, the log is as it was. Errors: cancelled (truncated, closed or stopped
+  /// meanwhile), corrupt (what and where), no_space, io_error, limit_exceeded, kafka_storage_error.
+  Result<bool> compact(log::Compaction& run, uint64_t bytes, Now now);
   /// Starts a sync of everything dirty, indexes included, so that the recovery point moves up; on `loop`.
   void checkpoint(io::Loop& loop);
   /// Last sync and clean close; blocks. After stop().
@@ -148,6 +158,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
     Offset durable_end{0};
     size_t commit_waits = 0;
     size_t data_watches = 0;
+    Offset cleaned_end{0};  // compacted up to here
   };
   Usage usage() const;
 
@@ -160,6 +171,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   void end_sync(io::Loop& loop, const log::SyncPlan& plan, const Status& status);
   void on_ends_locked(Notices& notices);
   void fail_locked(const Error& error, Notices& notices);
+  Result<log::Compaction::State> compact_step(log::Compaction& run, uint64_t bytes, Now now);
+  Status swap_in(const log::Compaction& run, Now now);
   void tell(Notices notices);
 
   const Environment env_;
