@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "io/disk.h"
+
 namespace millrace::io {
 
 class PosixFile;
@@ -22,6 +24,13 @@ class DescriptorCache {
  public:
   /// At most `limit` descriptors stay open, beyond those pinned at the same moment. At least 1.
   explicit DescriptorCache(size_t limit) : limit_(limit == 0 ? 1 : limit) {}
+
+  /// Set while nothing else uses the disk; files outlive it.
+  void watch_failures(FailureWatch watch) { failure_watch_ = std::move(watch); }
+  /// Tells the watch.
+  void report(const std::string& path, const Error& error) const {
+    if (failure_watch_) failure_watch_(path, error);
+  }
 
   std::shared_mutex& names_mutex() { return names_mutex_; }
   // With names_mutex() held exclusively: files by their present name (PosixFile::location_).
@@ -53,6 +62,7 @@ class DescriptorCache {
   int evict_any();
 
   const size_t limit_;
+  FailureWatch failure_watch_;
   std::shared_mutex names_mutex_;
   std::multimap<std::string, PosixFile*> names_;
   size_t orphans_ = 0;

@@ -73,9 +73,18 @@ class DirectoryLock {
   virtual ~DirectoryLock() = default;  // releases
 };
 
+/// Told of an operation that the medium refused: `path` as the operation named it.
+using FailureWatch = std::function<void(const std::string& path, const Error& error)>;
+
 class Disk {
  public:
   virtual ~Disk() = default;
+
+  /// `watch` hears of every operation that failed for good: an input/output error, a file system that went
+  /// away or may not be written any more (not: no space, no such name, no descriptors to be had). Called on
+  /// the thread that met the failure, maybe under locks: it may note and post, and must not use the disk. Set
+  /// it while nothing else uses the disk.
+  virtual void watch_failures(FailureWatch watch) { (void)watch; }
 
   /// Errors: not_found, already_exists, no_space, io_error.
   virtual Result<std::shared_ptr<File>> open(const std::string& path, OpenMode mode) = 0;

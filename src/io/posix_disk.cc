@@ -70,6 +70,12 @@ PosixDisk::PosixDisk(PosixDiskOptions options)
     : descriptors_(std::make_shared<DescriptorCache>(options.descriptors_max)),
       workers_(options.threads, "disk") {}
 
+Error PosixDisk::failure(int number, std::string_view what, const std::string& path) const {
+  Error error = posix_error(number, what, path);
+  if (is_medium_failure(number)) descriptors_->report(path, error);
+  return error;
+}
+
 PosixDisk::~PosixDisk() {
   stop();
 }
@@ -88,11 +94,11 @@ Status PosixDisk::rename(const std::string& from, const std::string& to) {
   const std::string target = normalised(to);
   const std::unique_lock names(descriptors_->names_mutex());
   if (source == target) return {};
-  if (::access(source.c_str(), F_OK) != 0) return posix_error(errno, "rename", from);
+  if (::access(source.c_str(), F_OK) != 0) return failure(errno, "rename", from);
   // What is open at the target's name loses the name. Should the rename fail after all, it only loses what a
   // name gives: the descriptor stays.
   for (PosixFile* file : descriptors_->files_at(target, false)) file->become_orphan();
-  if (::rename(source.c_str(), target.c_str()) != 0) return posix_error(errno, "rename", from + " to " + to);
+  if (::rename(source.c_str(), target.c_str()) != 0) return failure(errno, "rename", from);
   for (PosixFile* file : descriptors_->files_at(source, true)) {
     descriptors_->erase_name(*file);
     file->location_ = target + file->location_.substr(source.size());
@@ -104,10 +110,10 @@ Status PosixDisk::rename(const std::string& from, const std::string& to) {
 Status PosixDisk::remove(const std::string& path) {
   const std::string name = normalised(path);
   struct stat status{};
-  if (::lstat(name.c_str(), &status) != 0) return posix_error(errno, "remove", path);
-  if (S_ISDIR(status.st_mode)) return posix_error(EISDIR, "remove", path);
+  if (::lstat(name.c_str(), &status) != 0) return failure(errno, "remove", path);
+  if (S_ISDIR(status.st_mode)) return failure(EISDIR, "remove", path);
   orphan(name, false);
-  if (::unlink(name.c_str()) != 0) return posix_error(errno, "remove", path);
+  if (::unlink(name.c_str()) != 0) return failure(errno, "remove", path);
   return {};
 }
 
@@ -116,7 +122,7 @@ Status PosixDisk::remove_tree(const std::string& path) {
   orphan(name, true);
   std::error_code failed;
   std::filesystem::remove_all(name, failed);
-  if (failed) return posix_error(failed.value(), "remove", path);
+  if (failed) return failure(failed.value(), "remove", path);
   return {};
 }
 
@@ -129,20 +135,25 @@ void PosixDisk::orphan(const std::string& name, bool below) {
 Status PosixDisk::make_directories(const std::string& path) {
   std::error_code failed;
   std::filesystem::create_directories(normalised(path), failed);
-  if (failed) return posix_error(failed.value(), "make directory", path);
+  if (failed) return failure(failed.value(), "make directory", path);
   return {};
 }
 
 Status PosixDisk::sync_directory(const std::string& path) {
   const Descriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.get() < 0) return posix_error(errno, "open", path);
-  if (::fsync(directory.get()) != 0) return posix_error(errno, "sync", path);
+  if (directory.get() < 0) return failure(errno, "open", path);
+  if (::fsync(directory.get()) != 0) {
+    // Whatever the reason, what should be durable may be lost: never an error that passes.
+    const Error error(ErrorCode::io_error, "sync " + path + ": " + posix_message(errno));
+    descriptors_->report(path, error);
+    return error;
+  }
   return {};
 }
 
 Result<std::vector<DirectoryEntry>> PosixDisk::list(const std::string& path) {
   DIR* directory = ::opendir(path.c_str());
-  if (directory == nullptr) return posix_error(errno, "list", path);
+  if (directory == nullptr) return failure(errno, "list", path);
   std::vector<DirectoryEntry> entries;
   int failed = 0;
   for (;;) {
@@ -162,7 +173,7 @@ Result<std::vector<DirectoryEntry>> PosixDisk::list(const std::string& path) {
     entries.push_back({.name = std::string(name), .is_directory = is_directory});
   }
   ::closedir(directory);
-  if (failed != 0) return posix_error(failed, "list", path);
+  if (failed != 0) return failure(failed, "list", path);
   std::sort(entries.begin(), entries.end(),
             [](const DirectoryEntry& a, const DirectoryEntry& b) { return a.name < b.name; });
   return entries;
@@ -174,20 +185,20 @@ bool PosixDisk::exists(const std::string& path) {
 
 Result<uint64_t> PosixDisk::free_bytes(const std::string& path) {
   struct statvfs status{};
-  if (::statvfs(path.c_str(), &status) != 0) return posix_error(errno, "stat file system of", path);
+  if (::statvfs(path.c_str(), &status) != 0) return failure(errno, "stat file system of", path);
   return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
 }
 
 Result<uint64_t> PosixDisk::total_bytes(const std::string& path) {
   struct statvfs status{};
-  if (::statvfs(path.c_str(), &status) != 0) return posix_error(errno, "stat file system of", path);
+  if (::statvfs(path.c_str(), &status) != 0) return failure(errno, "stat file system of", path);
   return static_cast<uint64_t>(status.f_blocks) * status.f_frsize;
 }
 
 Result<std::unique_ptr<DirectoryLock>> PosixDisk::lock_directory(const std::string& path) {
   const std::string name = join_path(path, kLockName);
   Descriptor descriptor(::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (descriptor.get() < 0) return posix_error(errno, "open", name);
+  if (descriptor.get() < 0) return failure(errno, "open", name);
   // An open-file-description lock belongs to this open file, so it also excludes this process's others.
   struct flock lock{};
   lock.l_type = F_WRLCK;
@@ -195,7 +206,7 @@ Result<std::unique_ptr<DirectoryLock>> PosixDisk::lock_directory(const std::stri
   if (::fcntl(descriptor.get(), F_OFD_SETLK, &lock) != 0) {
     if (errno == EAGAIN || errno == EACCES)
       return Error(ErrorCode::already_exists, path + " is in use by another process or broker");
-    return posix_error(errno, "lock", name);
+    return failure(errno, "lock", name);
   }
   return std::unique_ptr<DirectoryLock>(std::make_unique<PosixDirectoryLock>(descriptor.release()));
 }

@@ -22,6 +22,7 @@ class PosixDisk final : public Disk {
   /// As stop(). Files may outlive the disk.
   ~PosixDisk() override;
 
+  void watch_failures(FailureWatch watch) override { descriptors_->watch_failures(std::move(watch)); }
   Result<std::shared_ptr<File>> open(const std::string& path, OpenMode mode) override;
   Status rename(const std::string& from, const std::string& to) override;
   Status remove(const std::string& path) override;
@@ -46,6 +47,8 @@ class PosixDisk final : public Disk {
 
  private:
   void orphan(const std::string& name, bool below);
+  /// posix_error(); failures of the medium are reported.
+  Error failure(int number, std::string_view what, const std::string& path) const;
 
   std::shared_ptr<DescriptorCache> descriptors_;
   WorkerPool workers_;

@@ -6,6 +6,28 @@
 
 namespace millrace::io {
 
+bool is_medium_failure(int number) {
+  switch (number) {
+    case EIO:
+    case EROFS:
+    case ENXIO:
+    case ENODEV:
+    case ENOMEDIUM:
+    case EMEDIUMTYPE:
+    case EREMOTEIO:
+    case EUCLEAN:  // the file system's own structures are damaged
+    case EBADMSG:  // ... or a checksum of it
+    case ESTALE:
+    case ESHUTDOWN:
+    case ENOTCONN:  // a file system in user space ended
+    case EACCES:
+    case EPERM:
+      return true;
+    default:
+      return false;
+  }
+}
+
 std::string posix_message(int number) {
   return std::generic_category().message(number);
 }

@@ -84,7 +84,9 @@ PosixFile::~PosixFile() {
 }
 
 Error PosixFile::error_of(int number, const char* what) const {
-  return posix_error(number, what, path_);
+  Error error = posix_error(number, what, path_);
+  if (is_medium_failure(number)) cache_->report(path_, error);
+  return error;
 }
 
 PinnedDescriptor PosixFile::pin_if_open() const {
@@ -130,7 +132,9 @@ Result<PinnedDescriptor> PosixFile::pin_named(int flags) const {
   const bool first_time = inode_ == 0;
   if (!first_time && (status.st_dev != device_ || status.st_ino != inode_)) {
     ::close(descriptor);
-    return Error(ErrorCode::io_error, location_ + ": another file took this name");
+    Error error(ErrorCode::io_error, location_ + ": another file took this name");
+    cache_->report(path_, error);
+    return error;
   }
   device_ = status.st_dev;
   inode_ = status.st_ino;
@@ -269,7 +273,11 @@ Status PosixFile::sync() {
   if (::fdatasync(descriptor.get()) != 0) {
     const int number = errno;
     sync_failed_.store(true, std::memory_order_relaxed);
-    return error_of(number, "sync");
+    // Also for want of space (a file system that gives blocks late): what was written may be lost, and no
+    // room made afterwards brings it back.
+    Error error(ErrorCode::io_error, "sync " + path_ + ": " + posix_message(number));
+    cache_->report(path_, error);
+    return error;
   }
   return {};
 }

@@ -187,8 +187,9 @@ Status Log::make_room(uint64_t bytes, Offset first_offset, Offset last_offset, N
   }
   if (config_.preallocate) {
     const uint64_t end = active().size_bytes() + bytes;
-    if (end > reserved_until_) {
-      // Grows with the segment, so that a thousand small partitions do not hold a thousand large gaps.
+    if (end + kReserveStepMin / 2 > reserved_until_) {
+      // Before the last is used up: on a full disk there is always some left. It grows with the segment, so
+      // that a thousand small partitions do not hold a thousand large gaps.
       const uint64_t step = std::clamp(active().size_bytes(), kReserveStepMin, kReserveStepMax);
       reserved_until_ =
           std::max(end, std::min<uint64_t>(end + step, static_cast<uint64_t>(config_.segment_bytes)));
@@ -383,6 +384,12 @@ Result<SyncPlan> Log::plan_sync(SyncScope scope) {
 
 void Log::synced(const SyncPlan& plan, const Status& outcome) {
   if (closed_) return;
+  if (outcome.code() == ErrorCode::no_space) {
+    // A small file could not be replaced; what it replaces is whole, and the next plan carries it again. Of
+    // the records nothing is lost (a failed sync is never reported as no_space).
+    trace_.warn("{}: {}", directory_, outcome.error().message);
+    return;
+  }
   if (!outcome) {
     failed_ = true;
     trace_.error("{}: sync failed, nothing more is written: {}", directory_, outcome.error().message);

@@ -201,8 +201,8 @@ class Log {
   /// Writes (not syncs) what the scope wants and lists what is to be synced. Several plans may be in flight.
   /// Errors: no_space, io_error (indexes or checkpoint could not be written; `records` never fails for them).
   Result<SyncPlan> plan_sync(SyncScope scope);
-  /// The plan ran. On an error the log is failed (a failed fsync is never retried). A plan from before a
-  /// truncation counts for nothing.
+  /// The plan ran. On an error the log is failed (a failed fsync is never retried), but after no_space the
+  /// plan counts for nothing and is to be made again, as is one from before a truncation.
   void synced(const SyncPlan& plan, const Status& outcome);
   /// plan, run and report in one, blocking.
   Status flush();

@@ -76,6 +76,33 @@ class HandLoop final : public Loop {
   std::vector<std::function<void()>> posted_;
 };
 
+TEST_CASE("failures of the medium are told with their path, and what passes is not", "[io]") {
+  TempDirectory d;
+  PosixDisk disk(small(4));
+  std::vector<std::string> told;
+  disk.watch_failures([&](const std::string& path, const Error& error) {
+    CHECK(error.code == ErrorCode::io_error);
+    told.push_back(path);
+  });
+  CHECK(disk.open(d.at("absent"), OpenMode::read).code() == ErrorCode::not_found);
+  CHECK(disk.rename(d.at("absent"), d.at("x")).code() == ErrorCode::not_found);
+  CHECK(disk.list(d.at("absent")).code() == ErrorCode::not_found);
+  const std::shared_ptr<File> full = must_open(disk, "/dev/full", OpenMode::write);
+  CHECK(full->write_at(0, as_bytes("x")).code() == ErrorCode::no_space);
+  CHECK(told.empty());
+  // The first page of a process is never mapped: the kernel answers EIO.
+  const std::shared_ptr<File> bad = must_open(disk, "/proc/self/mem", OpenMode::write);
+  Bytes out(1);
+  CHECK(bad->read_at(0, out).code() == ErrorCode::io_error);
+  CHECK(told == std::vector<std::string>{"/proc/self/mem"});
+  CHECK(bad->write_at(0, as_bytes("x")).code() == ErrorCode::io_error);
+  CHECK(told.size() == 2);
+  // A sync that fails for whatever reason may have lost data: EINVAL here.
+  const std::shared_ptr<File> unsyncable = must_open(disk, "/dev/null", OpenMode::write);
+  CHECK(unsyncable->sync().code() == ErrorCode::io_error);
+  CHECK(told.size() == 3);
+}
+
 }  // namespace
 
 TEST_CASE("modes of opening", "[posix_disk]") {
