@@ -14,6 +14,20 @@ size_t effective_min_insync(const PartitionConfig& config, size_t replicas) {
   return std::min(static_cast<size_t>(config.min_insync_replicas), replicas);
 }
 
+// A batch that is in the log already, sent again because its answer was lost: what it was answered with. It
+// must not hear "nothing was appended", however full the disk is.
+std::optional<Appended> appended_before(const log::Log& log, ByteView batch) {
+  const Result<record::BatchView> view = record::BatchView::parse(batch);
+  if (!view.ok()) return std::nullopt;
+  const log::BatchHeader header = log::BatchHeader::of(*view);
+  if (!header.has_producer() || header.is_control()) return std::nullopt;
+  const log::ProducerVerdict verdict =
+      log::ProducerState::judge(header, log.producers().find(header.producer_id));
+  if (verdict.error != ErrorCode::none || !verdict.duplicate_of) return std::nullopt;
+  return Appended{verdict.duplicate_of->first_offset(), verdict.duplicate_of->last_offset,
+                  verdict.duplicate_of->timestamp, log.log_start_offset(), true};
+}
+
 }  // namespace
 
 Partition::Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
@@ -59,7 +73,7 @@ Status Partition::lead(const Leadership& leadership) {
     const std::lock_guard lock(mutex_);
     if (leader_ && leader_->epoch() == leadership.epoch) return {};
     log_->begin_epoch(leadership.epoch);
-    synced = log_->flush();
+    synced = flush_locked();
     if (synced.ok()) {
       replicas_ = leadership.replicas;
       // On its own a broker commits what it holds durably; the leader machine knows who else must have it.
@@ -79,6 +93,18 @@ Status Partition::lead(const Leadership& leadership) {
   return synced;
 }
 
+// A disk that is full need not keep a partition from serving: the records are synced then, the small files
+// wait for the next checkpoint.
+Status Partition::flush_locked() {
+  TRY(usable());
+  Status flushed = log_->flush();
+  if (flushed.ok() || flushed.code() != ErrorCode::no_space) return flushed;
+  TRY_ASSIGN(const log::SyncPlan plan, log_->plan_sync(log::SyncScope::records));
+  Status synced = plan.run(*env_.disk);
+  log_->synced(plan, synced);
+  return synced;
+}
+
 void Partition::stop(ErrorCode why) {
   Notices notices;
   {
@@ -94,6 +120,7 @@ void Partition::stop(ErrorCode why) {
 
 ErrorCode Partition::serving_locked(EpochCheck check) const {
   if (stopped_ != ErrorCode::none) return stopped_;
+  if (offline()) return ErrorCode::kafka_storage_error;
   ASSERT(leader_.has_value());
   if (check.current == kNoLeaderEpoch) return ErrorCode::none;
   if (check.current < leader_->epoch()) return ErrorCode::fenced_leader_epoch;
@@ -112,12 +139,21 @@ Offsets Partition::offsets_locked() const {
   return o;
 }
 
-Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now) {
+Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now,
+                                   Origin origin) {
+  Status room;
+  if (env_.directory_state) room = env_.directory_state->may_append(origin);
   Notices notices;
   Result<Appended> result = ErrorCode::unknown_server_error;
   {
     const std::lock_guard lock(mutex_);
+    if (!room.ok() && offline()) return room.error();  // it says more than `stopped_`
     if (stopped_ != ErrorCode::none) return stopped_;
+    if (!room.ok()) {
+      const std::optional<Appended> before = appended_before(*log_, batch);
+      if (!before) return room.error();
+      return *before;
+    }
     if (acks_all && !leader_->enough_in_sync()) {
       return Error(ErrorCode::not_enough_replicas, "fewer replicas in sync than min.insync.replicas");
     }
@@ -133,6 +169,9 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
       }
     } else {
       result = appended.error();
+      // Nothing was appended, the torn end was cut: the next may fit.
+      if (appended.code() == ErrorCode::no_space && env_.directory_state)
+        env_.directory_state->note_no_space();
       if (log_->failed()) fail_locked(appended.error(), notices);
     }
   }
@@ -223,14 +262,16 @@ void Partition::end_sync(io::Loop& loop, const log::SyncPlan& plan, const Status
   {
     const std::lock_guard lock(mutex_);
     sync_running_ = false;
-    log_->synced(plan, status);
-    if (status.ok()) {
+    // Of a directory that failed meanwhile nothing is acknowledged any more.
+    const Status outcome = status.ok() ? usable() : status;
+    log_->synced(plan, outcome);
+    if (outcome.ok() || outcome.code() == ErrorCode::no_space) {
       on_ends_locked(notices);
       again = sync_again_ || (!commit_waits_.empty() && log_->durable_end() < log_->log_end_offset());
       sync_again_ = false;
     } else {
       // Never retried: the kernel may have dropped the pages and would report success.
-      fail_locked(status.error(), notices);
+      fail_locked(outcome.error(), notices);
     }
   }
   tell(std::move(notices));
@@ -351,6 +392,7 @@ Result<Partition::EpochEnd> Partition::end_offset_for_epoch(LeaderEpoch epoch, E
 Result<Offset> Partition::delete_records(Offset before) {
   const std::lock_guard lock(mutex_);
   if (stopped_ != ErrorCode::none) return stopped_;
+  TRY(usable());
   const Offsets o = offsets_locked();
   if (before == Offset(-1)) before = o.high_watermark;
   if (before < Offset(0) || before > o.high_watermark) {
@@ -361,11 +403,11 @@ Result<Offset> Partition::delete_records(Offset before) {
   return log_->log_start_offset();
 }
 
-void Partition::keep_house(Now now) {
+void Partition::keep_house(Now now, bool urgent) {
   Notices notices;
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ != ErrorCode::none) return;
+    if (stopped_ != ErrorCode::none || offline()) return;
     (void)log_->expire_producers(now);
     const Result<log::DeletedSegments> deleted =
         log_->delete_old_segments(now, offsets_locked().high_watermark);
@@ -373,7 +415,7 @@ void Partition::keep_house(Now now) {
       env_.trace.error("{}: retention: {}", name_.text(), deleted.error().message);
       if (log_->failed()) fail_locked(deleted.error(), notices);
     }
-    (void)log_->remove_pending(now);
+    (void)log_->remove_pending(now, urgent);
   }
   tell(std::move(notices));
 }
@@ -383,7 +425,7 @@ Status Partition::close() {
   const std::lock_guard lock(mutex_);
   ASSERT(!leader_);
   if (log_->closed()) return {};
-  return log_->close(!log_->failed());
+  return log_->close(!log_->failed() && !offline());
 }
 
 Status Partition::remove(const std::string& tombstone_directory) {

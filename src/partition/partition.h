@@ -21,6 +21,7 @@
 #include "io/clock.h"
 #include "io/disk.h"
 #include "log/log.h"
+#include "partition/directory_state.h"
 #include "partition/partition_config.h"
 #include "partition/waiters.h"
 #include "replica/leader.h"
@@ -69,6 +70,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
     const io::Clock* clock = nullptr;
     BrokerId self;
     Trace trace;
+    /// Of the directory that holds the log; null: never full, never failed.
+    std::shared_ptr<DirectoryState> directory_state;
     /// A file operation failed for good: the directory must be fenced. Called outside the lock, any thread.
     std::function<void(const std::string& directory, const Error&)> on_storage_failure;
   };
@@ -96,9 +99,10 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   void stop(ErrorCode why);
 
   /// Appends one validated batch; patches it in place. With `acks_all`, not_enough_replicas if the ISR is too
-  /// small. A sync is started at the end of the caller's tick when somebody waits for it, within 10 ms
-  /// otherwise.
-  Result<Appended> append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now);
+  /// small. kafka_storage_error if the directory is full (for clients) or failed, and for want of space. A
+  /// sync is started at the end of the caller's tick when somebody waits for it, within 10 ms otherwise.
+  Result<Appended> append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now,
+                          Origin origin = Origin::client);
   /// Tells `waiter` when everything below `committed_at` is committed: at once (by return value true, without
   /// a callback) or later on its loop.
   bool await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> waiter, uint64_t tag);
@@ -130,8 +134,11 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// offset_out_of_range.
   Result<Offset> delete_records(Offset before);
 
-  /// Retention and expiry; blocks on the disk. Called by the broker's housekeeping, on the pool.
-  void keep_house(Now now);
+  /// Retention and expiry; blocks on the disk. Called by the broker's housekeeping, on the pool. `urgent`:
+  /// room is wanted now, so that files do not wait for file.delete.delay.ms (readers that hold one keep it).
+  void keep_house(Now now, bool urgent = false);
+  /// Whether the directory has failed: the partition is offline whatever the metadata say. Any thread.
+  bool offline() const { return env_.directory_state && env_.directory_state->failed(); }
   /// What waits for compaction; blocks on the disk. Errors: not_leader_or_follower and the like if it does
   /// not serve, those of log::Log::compaction_need.
   Result<log::CompactionNeed> compaction_need(Now now);
@@ -166,10 +173,12 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   struct Notices;  // who is to be told, gathered under the lock
   ErrorCode serving_locked(EpochCheck check) const;
   Offsets offsets_locked() const;
+  Status flush_locked();
   void request_sync_locked(io::Loop& loop, bool urgent);
   void begin_sync(io::Loop& loop, log::SyncScope scope);
   void end_sync(io::Loop& loop, const log::SyncPlan& plan, const Status& status);
   void on_ends_locked(Notices& notices);
+  Status usable() const { return env_.directory_state ? env_.directory_state->usable() : Status(); }
   void fail_locked(const Error& error, Notices& notices);
   Result<log::Compaction::State> compact_step(log::Compaction& run, uint64_t bytes, Now now);
   Status swap_in(const log::Compaction& run, Now now);
@@ -180,8 +189,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   const Uuid topic_id_;
   const std::string directory_;
 
-  // Held while files of a sync plan are written, by path: never while the log is renamed away or closed. Taken
-  // before mutex_, on the disk's pool only.
+  // Held while files of a sync plan are written, by path: never while the log is renamed away or closed.
+  // Taken before mutex_, on the disk's pool only.
   std::mutex files_mutex_;
   bool removed_ = false;
 
