@@ -146,7 +146,8 @@ class MachineRunner final
       builder.append(now.wall_ms, ByteView(r.key), r.value ? record::OptionalBytes(*r.value) : std::nullopt);
     }
     Bytes batch = builder.build();
-    const Result<partition::Appended> appended = partition_->append(batch, true, *env_.loop, now);
+    const Result<partition::Appended> appended =
+        partition_->append(batch, true, *env_.loop, now, partition::Origin::broker);
     if (!appended.ok()) {
       fail(appended.code());
       return false;
@@ -211,6 +212,7 @@ class MachineRunner final
       case ErrorCode::not_enough_replicas:
       case ErrorCode::not_enough_replicas_after_append:
       case ErrorCode::request_timed_out:
+      case ErrorCode::no_space:  // it comes back by itself when there is room
         return ErrorCode::coordinator_not_available;
       case ErrorCode::not_leader_or_follower:
       case ErrorCode::kafka_storage_error:

@@ -4,6 +4,17 @@
 #include <utility>
 
 namespace millrace::ledger {
+namespace {
+
+constexpr int64_t kNoSpaceRetryMs = 250;
+
+}  // namespace
+
+// What the core wants persisted, until it is.
+struct RaftRunner::Job {
+  raft::Output output;
+  Status status;
+};
 
 void RaftRunner::start(BrokerId self, Handlers handlers) {
   handlers_ = std::move(handlers);
@@ -26,7 +37,11 @@ void RaftRunner::start(BrokerId self, Handlers handlers) {
 }
 
 Result<LogIndex> RaftRunner::propose(Bytes payload) {
-  if (failed_ || !raft_) return Error(ErrorCode::not_controller, "the metadata log has failed");
+  if (failed_ || !raft_) return Error(ErrorCode::kafka_storage_error, "the metadata log has failed");
+  if (no_space_) {
+    return Error(ErrorCode::kafka_storage_error,
+                 "the metadata log's disk is full: nothing can be changed until there is room");
+  }
   const Slice slice(std::move(payload));
   Result<LogIndex> index = raft_->propose({&slice, 1}, env_.clock->now());
   // The owner applies the entry before anything of it can be committed.
@@ -61,26 +76,37 @@ void RaftRunner::pump() {
 void RaftRunner::write(raft::Output& output) {
   ASSERT(!writing_ && !output.snapshot);
   writing_ = true;
-  struct Job {
-    raft::Output output;
-    Status status;
-  };
-  auto job = std::make_shared<Job>(Job{std::move(output), {}});
+  run(std::make_shared<Job>(Job{std::move(output), {}}));
+}
+
+void RaftRunner::run(const std::shared_ptr<Job>& job) {
   env_.disk->run(
       *env_.loop,
       [this, job] {
+        job->status = {};
         if (job->output.hard_state) job->status = store_.write_hard_state(*job->output.hard_state);
         if (job->status.ok()) job->status = store_.append(job->output.entries);
       },
-      [this, job] {
-        writing_ = false;
-        if (!job->status.ok()) {
-          fail(job->status.error());
-          return;
-        }
-        raft_->persisted(job->output.ticket, env_.clock->now());
-        pump();
-      });
+      [this, job] { on_written(job); });
+}
+
+// A disk that is full kept nothing of the write: it is tried again for as long as it takes, what was proposed
+// waits, and more is refused meanwhile. Every other failure is final.
+void RaftRunner::on_written(const std::shared_ptr<Job>& job) {
+  if (!job->status.ok() && job->status.code() == ErrorCode::no_space) {
+    if (!no_space_) env_.trace.error("{}; tried again until there is room", job->status.error().message);
+    no_space_ = true;
+    env_.loop->call_after(kNoSpaceRetryMs, [this, job] { run(job); });
+    return;
+  }
+  writing_ = false;
+  if (!job->status.ok()) {
+    fail(job->status.error());
+    return;
+  }
+  if (std::exchange(no_space_, false)) env_.trace.info("the metadata log has room again");
+  raft_->persisted(job->output.ticket, env_.clock->now());
+  pump();
 }
 
 void RaftRunner::arm_tick() {

@@ -44,17 +44,23 @@ class RaftRunner {
   Status open(const std::string& directory) { return store_.open(directory); }
   /// As the only voter. On the loop.
   void start(BrokerId self, Handlers handlers);
-  /// Appends one entry and returns its index. Errors: not_controller (not leading), limit_exceeded.
+  /// Appends one entry and returns its index. Errors: not_controller (not leading), limit_exceeded,
+  /// kafka_storage_error (failed, or no space: then only until there is some again).
   Result<LogIndex> propose(Bytes payload);
   bool leading() const;
   Term term() const;
   /// Blocking, when the loop has stopped calling.
-  Status close() { return store_.close(); }
+  Status close() { return store_.close(!failed_); }
+  /// The store's directory failed elsewhere: nothing is written to it any more. On the loop.
+  void abandon(const Error& why) { fail(why); }
 
  private:
   /// Carries out what the core wants, until it wants nothing.
   void pump();
+  struct Job;
   void write(raft::Output& output);
+  void run(const std::shared_ptr<Job>& job);
+  void on_written(const std::shared_ptr<Job>& job);
   void arm_tick();
   void fail(const Error& why);
 
@@ -65,6 +71,7 @@ class RaftRunner {
   bool writing_ = false;
   bool pumping_ = false;
   bool failed_ = false;
+  bool no_space_ = false;  // what is to be written waits for room
   io::TimerId timer_ = 0;
   int64_t timer_at_ms_ = 0;
 };

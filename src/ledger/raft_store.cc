@@ -23,6 +23,7 @@ log::LogConfig metadata_log_config() {
   c.segment_bytes = kSegmentBytes;
   c.retention_ms = -1;  // entries go when a snapshot covers them, never by age
   c.retention_bytes = -1;
+  c.preallocate = true;  // some room ahead, so that a full disk still takes the entry that deletes a topic
   return c;
 }
 
@@ -139,9 +140,9 @@ Status RaftStore::append(const std::vector<raft::Entry>& entries) {
   return synced;
 }
 
-Status RaftStore::close() {
+Status RaftStore::close(bool clean) {
   if (!log_ || log_->closed()) return {};
-  return log_->close(!log_->failed());
+  return log_->close(clean && !log_->failed());
 }
 
 }  // namespace millrace::ledger

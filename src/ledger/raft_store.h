@@ -36,9 +36,10 @@ class RaftStore {
 
   /// Durable when it returns.
   Status write_hard_state(const raft::HardState& state);
-  /// Appends; entries at or above the first one's index are cut before. Durable when it returns.
+  /// Appends; entries at or above the first one's index are cut before. Durable when it returns. After
+  /// no_space nothing was appended, and the same call may be made again.
   Status append(const std::vector<raft::Entry>& entries);
-  Status close();
+  Status close(bool clean = true);
 
  private:
   Status read_entries();

@@ -163,12 +163,61 @@ TEST_CASE("a store that fails ends the runner, once", "[ledger]") {
   CHECK(r.failures == std::vector<ErrorCode>{ErrorCode::io_error});
   CHECK(r.committed.empty());
   CHECK_FALSE(r.runner->leading());
-  CHECK(r.propose("refused").code() == ErrorCode::not_controller);
+  CHECK(r.propose("refused").code() == ErrorCode::kafka_storage_error);
   r.files.fault = nullptr;
   r.loop.advance(60'000);
   r.run_disk();
   CHECK(r.failures.size() == 1);
   CHECK(r.committed.empty());
+}
+
+TEST_CASE("a full disk holds entries back and refuses more, until there is room", "[ledger]") {
+  RunnerRig r;
+  r.lead();
+  REQUIRE(r.propose("one").ok());
+  r.run_disk();
+  REQUIRE(r.committed.size() == 1);
+  r.files.fault = [](test::DiskOp op, const std::string&) {
+    return op == test::DiskOp::write ? ErrorCode::no_space : ErrorCode::none;
+  };
+  r.files.torn_bytes = 17;
+  REQUIRE(r.propose("two").ok());
+  r.run_disk();
+  CHECK(r.committed.size() == 1);
+  const Result<LogIndex> refused = r.propose("three");
+  CHECK(refused.code() == ErrorCode::kafka_storage_error);
+  CHECK(refused.error().message.find("full") != std::string::npos);
+  for (int i = 0; i < 20; ++i) {
+    r.loop.advance(250);
+    r.run_disk();
+  }
+  CHECK(r.failures.empty());
+  CHECK(r.runner->leading());
+  r.files.fault = nullptr;
+  r.loop.advance(250);
+  r.run_disk();
+  REQUIRE(r.committed.size() == 2);
+  CHECK(r.committed.back().ends_with(":two"));
+  CHECK(r.propose("four").ok());
+  r.run_disk();
+  CHECK(r.committed.back().ends_with(":four"));
+  // What was refused was never written, and nothing is there twice.
+  REQUIRE(r.runner->close().ok());
+  r.lead();
+  CHECK(r.committed.size() == 3);
+}
+
+TEST_CASE("a metadata log whose directory failed elsewhere writes nothing more", "[ledger]") {
+  RunnerRig r;
+  r.lead();
+  r.loop.in_tick([&] { r.runner->abandon(Error(ErrorCode::kafka_storage_error, "the directory failed")); });
+  CHECK(r.failures == std::vector<ErrorCode>{ErrorCode::kafka_storage_error});
+  CHECK_FALSE(r.runner->leading());
+  CHECK(r.propose("x").code() == ErrorCode::kafka_storage_error);
+  r.run_disk();
+  const uint64_t writes = r.files.writes;
+  CHECK(r.runner->close().ok());
+  CHECK(r.files.writes == writes);
 }
 
 }  // namespace
