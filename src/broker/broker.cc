@@ -50,7 +50,8 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
       host_(*env_.disk, *env_.clock, *env_.random, env_.trace.named("storage"),
             [this](const std::string& path, const Error& error) { on_storage_failure(path, error); }),
       ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}),
-      cleaner_(cleaner_environment()) {
+      cleaner_(cleaner_environment()),
+      disk_watch_({env_.control_loop, env_.disk, env_.clock, env_.trace.named("storage")}) {
   ASSERT(!env_.loops.empty() && env_.control_loop != nullptr && config_.settings != nullptr);
   auto first = std::make_shared<View>();
   first->image = std::make_shared<meta::Image>();
@@ -62,7 +63,9 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
   register_metrics();
 }
 
-Broker::~Broker() = default;
+Broker::~Broker() {
+  env_.disk->watch_failures(nullptr);
+}
 
 Cleaner::Environment Broker::cleaner_environment() {
   Cleaner::Environment e;
@@ -89,6 +92,8 @@ void Broker::start(std::function<void(Status)> ready) {
         *env_.control_loop,
         [this, status] {
           *status = host_.open_directories({config_.log_dirs, config_.cluster_id, config_.node_id});
+          env_.disk->watch_failures(
+              [this](const std::string& path, const Error& error) { on_storage_failure(path, error); });
           // From here on files are written: whoever comes after a crash must not take them for cleanly
           // closed.
           if (status->ok()) *status = host_.begin_serving();
@@ -105,6 +110,7 @@ void Broker::on_directories_open(std::function<void(Status)> ready, const Status
     ready(status);
     return;
   }
+  watch_disks();
   ledger_.start(
       config_.node_id, config_.settings,
       [this](std::shared_ptr<const meta::Image> image, meta::Delta delta, std::function<void()> published) {
@@ -145,7 +151,7 @@ void Broker::register_self(std::function<void(Status)> ready) {
   request.incarnation = env_.random->uuid();
   request.endpoints = config_.advertised;
   request.rack = config_.rack;
-  for (const PartitionHost::DirectoryInfo& d : host_.directories()) request.log_dirs.push_back(d.id);
+  request.log_dirs = host_.ids_to_register();
   ledger_.submit(std::move(request),
                  [this, ready = std::move(ready)](Result<control::RegisterBrokerReply> r) mutable {
                    if (!r.ok() || !r->outcome.ok()) {
@@ -192,7 +198,8 @@ void Broker::next_change() {
         [&](const std::string&, const meta::TopicRef& t) { change->delta.topics.insert(t->id); });
   }
   // Nothing is served before this broker has registered: its leader epochs come with the registration.
-  if (change->image->broker(config_.node_id) != nullptr) {
+  if (const meta::Broker* self = change->image->broker(config_.node_id)) {
+    if (broker_epoch_.v < 0) host_.expect(self->log_dirs);
     for (const Uuid& id : change->delta.topics) plan_topic(*change, id);
   }
   run_change(std::move(change));
@@ -226,8 +233,8 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
       if (row[i]->leader_epoch() != state.leader_epoch) change.to_lead.emplace_back(row[i], leadership);
       continue;
     }
-    Result<PartitionHost::OpenPlan> plan =
-        host_.plan({{topic->name, PartitionId(static_cast<int32_t>(i))}, id, config, leadership});
+    Result<PartitionHost::OpenPlan> plan = host_.plan(
+        {{topic->name, PartitionId(static_cast<int32_t>(i))}, id, config, leadership, broker_epoch_.v < 0});
     if (!plan.ok()) {
       trace_.error("{}-{}: {}", topic->name, i, plan.error().message);
       continue;
@@ -279,6 +286,9 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
     const PartitionHost::Spec& spec = change->to_open[i].spec;
     if (!change->opened[i].ok()) {
       trace_.error("{}: {}; the partition is offline", spec.name.text(), change->opened[i].error().message);
+      if (change->to_open[i].create) host_.abandon(change->to_open[i]);
+      if (change->opened[i].code() == ErrorCode::no_space)
+        unopened_[spec.topic_id].insert(spec.name.partition.v);
       continue;
     }
     change->topics[spec.topic_id][static_cast<size_t>(spec.name.partition.v)] = std::move(*change->opened[i]);
@@ -490,6 +500,7 @@ void Broker::arm_housekeeping() {
       due->retention_ms = at + setting_int(*view_->image, "log.retention.check.interval.ms");
       run_retention();
     }
+    retry_unopened();
     if (at >= due->checkpoint_ms || checkpoint_wanted_) {
       due->checkpoint_ms = at + setting_int(*view_->image, kCheckpointInterval);
       checkpoint_wanted_ = false;
@@ -534,14 +545,75 @@ void Broker::run_checkpoint(std::function<void()> done) {
       });
 }
 
+// --- disks ---
+
+void Broker::watch_disks() {
+  DiskWatch::Handlers handlers;
+  handlers.floor_setting = [this] { return setting_int(*view_->image, "log.dirs.free.bytes.min"); };
+  handlers.on_low = [this](const std::string& directory) { make_room(directory); };
+  disk_watch_.start(host_.states(), std::move(handlers));
+}
+
+// Retention at once, and without file.delete.delay.ms.
+void Broker::make_room(const std::string& directory) {
+  if (making_room_ || stopping_) return;
+  making_room_ = true;
+  auto partitions = std::make_shared<std::vector<PartitionRef>>(hosted_partitions());
+  std::erase_if(*partitions, [&](const PartitionRef& p) { return p->directory() != directory; });
+  env_.disk->run(
+      *env_.control_loop,
+      [this, partitions] {
+        for (const PartitionRef& p : *partitions) p->keep_house(env_.clock->now(), true);
+      },
+      [this] { making_room_ = false; });
+}
+
 void Broker::on_storage_failure(const std::string& path, const Error& error) {
-  env_.control_loop->post([this, path, error] {
-    if (!host_.fence(path, error)) return;
-    // A failed directory is never written again: every partition in it stops.
-    for (const PartitionRef& p : hosted_partitions()) {
-      if (p->directory() == path) p->stop(ErrorCode::kafka_storage_error);
+  const std::shared_ptr<partition::DirectoryState> state = host_.state_of(path);
+  // From here on nothing is appended or acknowledged in it; the rest is tidying up.
+  if (state == nullptr || !state->fail(error)) return;
+  trace_.error("{} is offline: {}", state->path(), error.message);
+  env_.control_loop->post([this, state] { take_offline(state->path()); });
+}
+
+// A failed directory is never written again: every partition in it stops, and its coordinators.
+void Broker::take_offline(const std::string& directory) {
+  for (const PartitionRef& p : hosted_partitions()) {
+    if (p->directory() == directory) p->stop(ErrorCode::kafka_storage_error);
+  }
+  if (view_->groups) {
+    for (const auto& runner : view_->groups->by_partition) {
+      if (runner && runner->partition().directory() == directory)
+        runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
     }
-  });
+  }
+  const auto& states = host_.states();
+  if (states.front()->failed()) ledger_.abandon(states.front()->usable().error());
+  const bool all = std::all_of(states.begin(), states.end(), [](const auto& s) { return s->failed(); });
+  if (all && !stopping_ && env_.on_all_directories_failed)
+    std::exchange(env_.on_all_directories_failed, nullptr)();
+}
+
+// Partitions that could not be opened on a full disk.
+void Broker::retry_unopened() {
+  if (unopened_.empty() || changing_ || stopping_) return;
+  auto change = std::make_shared<Change>();
+  change->image = view_->image;
+  for (const auto& [id, partitions] : std::exchange(unopened_, {})) {
+    if (view_->image->topic(id) != nullptr) change->delta.topics.insert(id);
+  }
+  changes_.push_back(std::move(change));
+  next_change();
+}
+
+std::string Broker::ailment() const {
+  std::string text;
+  for (const auto& state : host_.states()) {
+    if (state->failed()) text += (text.empty() ? "" : "; ") + state->usable().error().message;
+  }
+  if (!ledger_.failure().empty())
+    text += (text.empty() ? "" : "; ") + ("the metadata log failed: " + ledger_.failure());
+  return text;
 }
 
 // --- stop ---
@@ -550,6 +622,7 @@ void Broker::stop(std::function<void(Status)> done) {
   env_.control_loop->post([this, done = std::move(done)]() mutable {
     if (stopping_) return;
     stopping_ = true;
+    disk_watch_.stop();
     if (view_->groups) {
       for (const auto& runner : view_->groups->by_partition) {
         if (runner) runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
@@ -627,6 +700,7 @@ void Broker::register_metrics() {
           [this](Samples& s) {
             s.push_back({{}, setting(*view_->image, "log.durability") == "fsync" ? 1.0 : 0.0});
           });
+  register_directory_metrics(m, [this] { return host_.states(); });
   for (const std::unique_ptr<Shard>& shard : shards_) {
     ShardMetrics& s = shard->metrics;
     s.bytes_in = &m.counter("millrace_produced_bytes_total", "Record batch bytes accepted from producers.");

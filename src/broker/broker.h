@@ -12,11 +12,13 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/metrics.h"
 #include "broker/cleaner.h"
+#include "broker/disk_watch.h"
 #include "broker/group_settings.h"
 #include "broker/metadata_ledger.h"
 #include "broker/partition_host.h"
@@ -40,6 +42,8 @@ struct BrokerEnvironment {
   const io::Host* host = nullptr;
   MetricsRegistry* metrics = nullptr;
   Trace trace;
+  /// Every data directory failed: the broker serves nothing and waits to be ended. On the control loop, once.
+  std::function<void()> on_all_directories_failed;
 };
 
 struct BrokerConfig {
@@ -103,6 +107,8 @@ class Broker {
 
   // On the control loop.
   const PartitionHost& host() const { return host_; }
+  /// Empty while all is well, else what is wrong with the storage, for people.
+  std::string ailment() const;
 
  private:
   struct Change;
@@ -132,7 +138,12 @@ class Broker {
   void run_checkpoint(std::function<void()> done);
   std::vector<PartitionRef> hosted_partitions() const;
   size_t offline_partitions() const;
+  void watch_disks();
+  /// A file operation at `path` failed for good. From any thread, maybe under locks.
   void on_storage_failure(const std::string& path, const Error& error);
+  void take_offline(const std::string& directory);
+  void make_room(const std::string& directory);
+  void retry_unopened();
   void register_metrics();
   Cleaner::Environment cleaner_environment();
   void close_partitions(std::function<void(Status)> done);
@@ -144,7 +155,9 @@ class Broker {
   PartitionHost host_;
   MetadataLedger ledger_;
   Cleaner cleaner_;
-  std::shared_ptr<const View> view_;  // the newest
+  DiskWatch disk_watch_;
+  std::map<Uuid, std::set<int32_t>> unopened_;  // for want of space: tried again
+  std::shared_ptr<const View> view_;            // the newest
   std::deque<std::shared_ptr<Change>> changes_;
   bool changing_ = false;
   BrokerEpoch broker_epoch_{-1};
@@ -154,6 +167,7 @@ class Broker {
   std::vector<std::function<void(Result<ProducerId>)>> id_waiters_;
   bool checkpointing_ = false;
   bool checkpoint_wanted_ = false;
+  bool making_room_ = false;
   bool stopping_ = false;
 };
 

@@ -17,9 +17,9 @@ void MetadataLedger::start(BrokerId self, std::shared_ptr<const meta::ConfigValu
   runner_.start(self, std::move(handlers));
 }
 
-bool MetadataLedger::append(const std::vector<meta::Record>& records) {
+Status MetadataLedger::append(const std::vector<meta::Record>& records) {
   const Result<LogIndex> proposed = runner_.propose(meta::encode_entry(records));
-  if (!proposed.ok()) return false;
+  if (!proposed.ok()) return proposed.error();
   const LogIndex index = *proposed;
   for (const meta::Record& r : records) {
     const Status applied = controller_->apply(r);
@@ -27,7 +27,7 @@ bool MetadataLedger::append(const std::vector<meta::Record>& records) {
   }
   controller_->set_applied(index, runner_.term());
   appended_ = index;
-  return true;
+  return {};
 }
 
 void MetadataLedger::hold(std::function<void(ErrorCode)> release_one) {
@@ -89,6 +89,7 @@ void MetadataLedger::release() {
 
 void MetadataLedger::fail(const Error& why) {
   env_.trace.error("the metadata log failed: {}; restart the broker when the cause is mended", why.message);
+  failure_ = why.message;
   on_leadership(false);
   if (ready_) std::exchange(ready_, nullptr)(why);
 }

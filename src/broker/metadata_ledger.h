@@ -33,19 +33,28 @@ class MetadataLedger {
              std::function<void(Status)> ready);
   /// Blocking; nothing may be submitted any more.
   Status close() { return runner_.close(); }
+  /// The log's directory failed elsewhere.
+  void abandon(const Error& why) { runner_.abandon(why); }
+  /// Why the log failed for good; empty while it works.
+  const std::string& failure() const { return failure_; }
 
-  /// One request to the controller; `done(Result<Reply>)` once, on the loop. Errors: not_controller.
+  /// One request to the controller; `done(Result<Reply>)` once, on the loop. Errors: not_controller,
+  /// kafka_storage_error (the metadata log failed, or finds no space; nothing was recorded).
   template <class Request, class Done>
   void submit(Request request, Done done) {
     using Reply = decltype(decide(request).reply);
     if (!leading_) {
-      done(Result<Reply>(Error(ErrorCode::not_controller, "this node does not lead the metadata log")));
+      done(Result<Reply>(
+          failure_.empty() ? Error(ErrorCode::not_controller, "this node does not lead the metadata log")
+                           : Error(ErrorCode::kafka_storage_error, "the metadata log failed: " + failure_)));
       return;
     }
     auto decision = decide(request);
-    if (!decision.records.empty() && !append(decision.records)) {
-      done(Result<Reply>(Error(ErrorCode::not_controller, "the metadata log takes no entries now")));
-      return;
+    if (!decision.records.empty()) {
+      if (Status appended = append(decision.records); !appended.ok()) {
+        done(Result<Reply>(std::move(appended).error()));
+        return;
+      }
     }
     hold([reply = std::move(decision.reply), done = std::move(done)](ErrorCode code) mutable {
       if (code != ErrorCode::none) {
@@ -71,7 +80,7 @@ class MetadataLedger {
   }
 
   /// Proposes one entry and applies its records to the machine, so that the next request sees them.
-  bool append(const std::vector<meta::Record>& records);
+  Status append(const std::vector<meta::Record>& records);
   /// Keeps a reply until everything the machine has seen is published.
   void hold(std::function<void(ErrorCode)> release);
   void on_commit(const std::vector<raft::Entry>& entries);
@@ -92,6 +101,7 @@ class MetadataLedger {
   LogIndex appended_{0};  // what the machine has seen
   LogIndex published_{0};
   std::deque<Held> held_;
+  std::string failure_;  // why the log failed, empty if it did not
   bool leading_ = false;
   bool publishing_ = false;
 };

@@ -32,8 +32,10 @@ Status PartitionHost::agree_on_cluster(const Params& params) {
   for (const std::string& path : params.log_dirs) {
     const std::string file = io::join_path(path, kMetaPropertiesName);
     if (!disk_.exists(file)) continue;
-    TRY_ASSIGN(const Bytes text, disk_.read_file(file, kMetaPropertiesMax));
-    TRY_ASSIGN(const log::MetaProperties meta, log::parse_meta_properties(as_text(text)));
+    const Result<Bytes> text = disk_.read_file(file, kMetaPropertiesMax);
+    if (!text.ok() && text.code() == ErrorCode::io_error) continue;  // open_directory() says more
+    if (!text.ok()) return text.error();
+    TRY_ASSIGN(const log::MetaProperties meta, log::parse_meta_properties(as_text(*text)));
     if (cluster_id_.empty()) cluster_id_ = meta.cluster_id;
     if (meta.cluster_id != cluster_id_) {
       return Error(ErrorCode::inconsistent_cluster_id,
@@ -50,50 +52,111 @@ Status PartitionHost::open_directories(const Params& params) {
   node_id_ = params.node_id;
   if (params.log_dirs.empty()) return Error(ErrorCode::invalid_config, "log.dirs is empty");
   TRY(agree_on_cluster(params));
-  for (const std::string& path : params.log_dirs) {
-    log::DataDirectory::Params p;
-    p.path = path;
-    p.cluster_id = cluster_id_;
-    p.node_id = node_id_;
-    p.new_directory_id = random_.uuid();
-    TRY_ASSIGN(std::unique_ptr<log::DataDirectory> directory, log::DataDirectory::open(disk_, p, trace_));
-    Checkpoints checkpoints;
-    TRY_ASSIGN(checkpoints.recovery_points, directory->read_checkpoint(log::kRecoveryPointCheckpoint));
-    TRY_ASSIGN(checkpoints.log_starts, directory->read_checkpoint(log::kLogStartCheckpoint));
-    TRY_ASSIGN(checkpoints.topic_ids, directory->read_topic_ids());
-    // Nothing is lost with it: what is clean is cleaned once more.
-    Result<log::OffsetCheckpoint> cleaned = directory->read_checkpoint(log::kCleanerCheckpoint);
-    if (cleaned.ok()) {
-      checkpoints.cleaned_ends = std::move(*cleaned);
-    } else {
-      trace_.warn("{}", cleaned.error().message);
+  const size_t count = params.log_dirs.size();
+  directories_.resize(count);
+  checkpoints_.resize(count);
+  counts_.resize(count);
+  for (const std::string& path : params.log_dirs)
+    states_.push_back(std::make_shared<partition::DirectoryState>(path));
+  for (size_t i = 0; i < count; ++i) {
+    const Status opened = open_directory(params, i);
+    if (opened.ok()) continue;
+    if (opened.code() != ErrorCode::io_error && opened.code() != ErrorCode::no_space) return opened;
+    const std::string& path = states_[i]->path();
+    if (i == 0) {
+      return Error(opened.code(), path + " holds the metadata log and cannot be used (" +
+                                      opened.error().message +
+                                      "): nothing can be served without it; mend or restore the directory");
     }
-    TRY_ASSIGN(log::DirectoryListing listing, directory->list());
-    if (!checkpoints.topic_ids) {
-      // Nobody said so far: those that lie there. From now on it is said.
-      log::TopicIdCheckpoint ids;
-      for (const log::PartitionDirectory& d : listing.partitions) {
-        if (d.topic_id) ids[{d.topic, d.partition}] = *d.topic_id;
-      }
-      TRY(directory->write_topic_ids(ids));
-    }
-    const size_t index = directories_.size();
-    for (log::PartitionDirectory& d : listing.partitions) {
-      if (d.topic == kMetadataTopic) continue;
-      const log::TopicPartition key{d.topic, d.partition};
-      const auto [it, added] = found_.emplace(key, Found{index, d.path, d.topic_id, false});
-      if (!added) {
-        return Error(ErrorCode::corrupt, d.topic + "-" + std::to_string(d.partition.v) + " lies in " +
-                                             it->second.path + " and in " + d.path);
-      }
-    }
-    leftovers_.insert(leftovers_.end(), listing.being_deleted.begin(), listing.being_deleted.end());
-    directories_.push_back(std::move(directory));
-    checkpoints_.push_back(std::move(checkpoints));
-    counts_.push_back(listing.partitions.size());
-    offline_.push_back(false);
+    (void)states_[i]->fail(opened.error());
+    std::erase_if(found_, [i](const auto& entry) { return entry.second.directory == i; });
+    directories_[i] = nullptr;
+    trace_.error("{} is offline: {}; the partitions in it are, too", path, opened.error().message);
   }
   return {};
+}
+
+Status PartitionHost::open_directory(const Params& params, size_t index) {
+  log::DataDirectory::Params p;
+  p.path = params.log_dirs[index];
+  p.cluster_id = cluster_id_;
+  p.node_id = node_id_;
+  p.new_directory_id = random_.uuid();
+  TRY_ASSIGN(directories_[index], log::DataDirectory::open(disk_, p, trace_));
+  log::DataDirectory& directory = *directories_[index];
+  Checkpoints& checkpoints = checkpoints_[index];
+  TRY_ASSIGN(checkpoints.recovery_points, directory.read_checkpoint(log::kRecoveryPointCheckpoint));
+  TRY_ASSIGN(checkpoints.log_starts, directory.read_checkpoint(log::kLogStartCheckpoint));
+  TRY_ASSIGN(checkpoints.topic_ids, directory.read_topic_ids());
+  // Nothing is lost with it: what is clean is cleaned once more.
+  Result<log::OffsetCheckpoint> cleaned = directory.read_checkpoint(log::kCleanerCheckpoint);
+  if (cleaned.ok()) {
+    checkpoints.cleaned_ends = std::move(*cleaned);
+  } else {
+    trace_.warn("{}", cleaned.error().message);
+  }
+  TRY_ASSIGN(log::DirectoryListing listing, directory.list());
+  if (!checkpoints.topic_ids) {
+    // Nobody said so far: those that lie there. From now on it is said.
+    log::TopicIdCheckpoint ids;
+    for (const log::PartitionDirectory& d : listing.partitions) {
+      if (d.topic_id) ids[{d.topic, d.partition}] = *d.topic_id;
+    }
+    TRY(directory.write_topic_ids(ids));
+  }
+  for (log::PartitionDirectory& d : listing.partitions) {
+    if (d.topic == kMetadataTopic) continue;
+    const log::TopicPartition key{d.topic, d.partition};
+    const auto [it, added] = found_.emplace(key, Found{index, d.path, d.topic_id, false});
+    if (!added) {
+      return Error(ErrorCode::corrupt, d.topic + "-" + std::to_string(d.partition.v) + " lies in " +
+                                           it->second.path + " and in " + d.path);
+    }
+  }
+  leftovers_.insert(leftovers_.end(), listing.being_deleted.begin(), listing.being_deleted.end());
+  counts_[index] = listing.partitions.size();
+  return {};
+}
+
+void PartitionHost::expect(const std::vector<Uuid>& registered) {
+  missing_ids_.clear();
+  for (const Uuid& id : registered) {
+    const bool here = std::any_of(directories_.begin(), directories_.end(),
+                                  [&](const auto& d) { return d != nullptr && d->id() == id; });
+    if (!here) missing_ids_.push_back(id);
+  }
+}
+
+std::vector<Uuid> PartitionHost::ids_to_register() const {
+  std::vector<Uuid> ids;
+  for (const auto& d : directories_) {
+    if (d != nullptr) ids.push_back(d->id());
+  }
+  if (!missed_.empty()) ids.insert(ids.end(), missing_ids_.begin(), missing_ids_.end());
+  return ids;
+}
+
+std::string PartitionHost::missing_directories() const {
+  std::string text;
+  for (size_t i = 0; i < directories_.size(); ++i) {
+    if (directories_[i] == nullptr) text += (text.empty() ? "" : ", ") + states_[i]->path();
+  }
+  return text.empty() ? "a directory that is not in log.dirs any more, or was replaced by an empty one"
+                      : text;
+}
+
+Status PartitionHost::may_place() const {
+  Status why = Error(ErrorCode::kafka_storage_error, "there is no log dir");
+  for (const auto& state : states_) {
+    why = state->may_append(partition::Origin::client);
+    if (why.ok()) return why;
+  }
+  return why;
+}
+
+std::shared_ptr<partition::DirectoryState> PartitionHost::state_of(const std::string& path) const {
+  const size_t i = directory_index(path);
+  return i < states_.size() ? states_[i] : nullptr;
 }
 
 Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
@@ -119,9 +182,21 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
       if (const auto e = c.cleaned_ends.find(key); e != c.cleaned_ends.end()) plan.cleaned_end = e->second;
     }
   } else {
+    // Data that exist are never begun anew, empty, next to where they are.
+    const std::pair<log::TopicPartition, Uuid> identity{key, spec.topic_id};
+    if (spec.existing && !missing_ids_.empty() && plan.stale.empty()) missed_.insert(identity);
+    if (missed_.contains(identity)) {
+      return Error(
+          ErrorCode::kafka_storage_error,
+          "the partition lies in no directory that can be read; it should be in " + missing_directories());
+    }
     size_t best = directories_.size();
+    const auto better = [&](size_t a, size_t b) {
+      if (states_[a]->full() != states_[b]->full()) return states_[b]->full();
+      return counts_[a] < counts_[b];
+    };
     for (size_t i = 0; i < directories_.size(); ++i) {
-      if (!offline_[i] && (best == directories_.size() || counts_[i] < counts_[best])) best = i;
+      if (!states_[i]->failed() && (best == directories_.size() || better(i, best))) best = i;
     }
     if (best == directories_.size())
       return Error(ErrorCode::kafka_storage_error, "every log directory is offline");
@@ -132,9 +207,7 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     plan.clean = true;
     found_[key] = Found{best, plan.path, spec.topic_id, true};
   }
-  if (offline_[plan.directory]) {
-    return Error(ErrorCode::kafka_storage_error, directories_[plan.directory]->path() + " is offline");
-  }
+  TRY(states_[plan.directory]->usable());
   plan.spec = std::move(spec);
   return plan;
 }
@@ -170,12 +243,18 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   environment.clock = &clock_;
   environment.self = node_id_;
   environment.trace = trace_.named("partition");
+  environment.directory_state = states_[plan.directory];
   environment.on_storage_failure = on_storage_failure_;
   auto partition = std::make_shared<partition::Partition>(
       std::move(environment), plan.spec.name, plan.spec.topic_id, directories_[plan.directory]->path(),
       plan.spec.config, std::move(log));
   TRY(partition->lead(plan.spec.leadership));
   return partition;
+}
+
+void PartitionHost::abandon(const OpenPlan& plan) {
+  ASSERT(plan.create);
+  if (found_.erase({plan.spec.name.topic, plan.spec.name.partition}) > 0) --counts_[plan.directory];
 }
 
 std::string PartitionHost::tombstone(const partition::Partition& partition) {
@@ -186,6 +265,7 @@ std::string PartitionHost::tombstone(const partition::Partition& partition) {
 
 void PartitionHost::forget(const partition::Partition& partition) {
   const auto it = found_.find({partition.name().topic, partition.name().partition});
+  missed_.erase({{partition.name().topic, partition.name().partition}, partition.topic_id()});
   if (it == found_.end()) return;
   if (counts_[it->second.directory] > 0) --counts_[it->second.directory];
   found_.erase(it);
@@ -199,13 +279,20 @@ void PartitionHost::report_strays() {
 }
 
 Status PartitionHost::begin_serving() {
-  for (const auto& d : directories_) TRY(d->remove_clean_marker());
+  for (size_t i = 0; i < directories_.size(); ++i) {
+    if (states_[i]->failed()) continue;
+    const Status removed = directories_[i]->remove_clean_marker();
+    if (removed.ok()) continue;
+    if (i == 0) return removed;
+    (void)states_[i]->fail(removed.error());
+    trace_.error("{} is offline: {}", states_[i]->path(), removed.error().message);
+  }
   return {};
 }
 
 size_t PartitionHost::directory_index(const std::string& path) const {
   for (size_t i = 0; i < directories_.size(); ++i) {
-    const std::string& d = directories_[i]->path();
+    const std::string& d = states_[i]->path();
     if (path == d || (path.size() > d.size() && path.starts_with(d) && path[d.size()] == '/')) return i;
   }
   return directories_.size();
@@ -234,6 +321,7 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     log::TopicIdCheckpoint topic_ids;
     log::OffsetCheckpoint cleaned_ends;  // of compacted logs
   };
+  Status outcome;
   std::vector<Sheet> sheets(directories_.size());
   for (const PartitionRef& p : partitions) {
     const size_t i = directory_index(p->directory());
@@ -246,22 +334,28 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     sheets[i].topic_ids[key] = p->topic_id();
     if (p->config()->log.compact_policy) sheets[i].cleaned_ends[key] = usage.cleaned_end;
   }
-  for (size_t i = 0; i < sheets.size(); ++i)
-    keep_absent(i, sheets[i].recovery_points, sheets[i].log_starts, sheets[i].topic_ids);
   for (size_t i = 0; i < sheets.size(); ++i) {
-    if (offline_[i]) continue;
-    TRY(directories_[i]->write_checkpoint(log::kRecoveryPointCheckpoint, sheets[i].recovery_points));
-    TRY(directories_[i]->write_checkpoint(log::kLogStartCheckpoint, sheets[i].log_starts));
-    TRY(directories_[i]->write_checkpoint(log::kHighWatermarkCheckpoint, sheets[i].high_watermarks));
-    TRY(directories_[i]->write_topic_ids(sheets[i].topic_ids));
-    TRY(directories_[i]->write_checkpoint(log::kCleanerCheckpoint, sheets[i].cleaned_ends));
+    if (states_[i]->failed()) continue;
+    keep_absent(i, sheets[i].recovery_points, sheets[i].log_starts, sheets[i].topic_ids);
   }
-  return {};
+  for (size_t i = 0; i < sheets.size(); ++i) {
+    if (states_[i]->failed()) continue;
+    // What one directory cannot take is no reason to leave the others out.
+    const auto write = [&]() -> Status {
+      TRY(directories_[i]->write_checkpoint(log::kRecoveryPointCheckpoint, sheets[i].recovery_points));
+      TRY(directories_[i]->write_checkpoint(log::kLogStartCheckpoint, sheets[i].log_starts));
+      TRY(directories_[i]->write_checkpoint(log::kHighWatermarkCheckpoint, sheets[i].high_watermarks));
+      TRY(directories_[i]->write_topic_ids(sheets[i].topic_ids));
+      return directories_[i]->write_checkpoint(log::kCleanerCheckpoint, sheets[i].cleaned_ends);
+    };
+    if (Status written = write(); !written.ok()) outcome = std::move(written);
+  }
+  return outcome;
 }
 
 Status PartitionHost::write_clean_markers(BrokerEpoch epoch) {
   for (size_t i = 0; i < directories_.size(); ++i) {
-    if (!offline_[i]) TRY(directories_[i]->write_clean_marker(epoch));
+    if (!states_[i]->failed()) TRY(directories_[i]->write_clean_marker(epoch));
   }
   return {};
 }
@@ -269,17 +363,10 @@ Status PartitionHost::write_clean_markers(BrokerEpoch epoch) {
 std::vector<PartitionHost::DirectoryInfo> PartitionHost::directories() const {
   std::vector<DirectoryInfo> out;
   for (size_t i = 0; i < directories_.size(); ++i) {
-    out.push_back({directories_[i]->path(), directories_[i]->id(), offline_[i]});
+    out.push_back(
+        {states_[i]->path(), directories_[i] == nullptr ? Uuid() : directories_[i]->id(), states_[i]});
   }
   return out;
-}
-
-bool PartitionHost::fence(const std::string& partition_path, const Error& why) {
-  const size_t i = directory_index(partition_path);
-  if (i >= directories_.size() || offline_[i]) return false;
-  offline_[i] = true;
-  trace_.error("{} is offline: {}", directories_[i]->path(), why.message);
-  return true;
 }
 
 }  // namespace millrace::broker

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "io/disk.h"
 #include "io/random.h"
 #include "log/data_directory.h"
+#include "partition/directory_state.h"
 #include "partition/partition.h"
 
 namespace millrace::broker {
@@ -32,6 +34,8 @@ class PartitionHost {
     Uuid topic_id;
     std::shared_ptr<const partition::PartitionConfig> config;
     partition::Partition::Leadership leadership;
+    /// Named by the metadata log before this start: its data exist somewhere, unless no directory is missing.
+    bool existing = false;
   };
   /// Everything open() needs, so that many may run at once.
   struct OpenPlan {
@@ -49,20 +53,28 @@ class PartitionHost {
   PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random& random, Trace trace,
                 std::function<void(const std::string& partition_path, const Error&)> on_storage_failure);
 
-  /// Locks the directories, checks whose they are, reads checkpoints, lists partitions. Blocking, once.
+  /// Locks the directories, checks whose they are, reads checkpoints, lists partitions. Blocking, once. A
+  /// directory that cannot be read is offline, unless it is the one with the metadata log.
   /// Errors: those of log::DataDirectory::open; invalid_config if two directories belong to two clusters.
   Status open_directories(const Params& params);
+  /// The directories this broker registered last: what lies in one that is not there any more, or not any
+  /// more the same, is missing. Before the first plan().
+  void expect(const std::vector<Uuid>& registered);
+  /// Ids to register: those of the directories, and of missing ones whose partitions are missed.
+  std::vector<Uuid> ids_to_register() const;
   const std::string& cluster_id() const { return cluster_id_; }
   /// Where the metadata log lies: in the first directory.
   std::string metadata_path() const {
-    return io::join_path(directories_.front()->path(), std::string(kMetadataTopic) + "-0");
+    return io::join_path(states_.front()->path(), std::string(kMetadataTopic) + "-0");
   }
 
-  /// Where the partition lies, or the directory with the fewest. Error: kafka_storage_error if all are
-  /// offline.
+  /// Where the partition lies, or the directory with the fewest of those with room. Error:
+  /// kafka_storage_error if it lies in a directory that is offline or missing, or if all are offline.
   Result<OpenPlan> plan(Spec spec);
   /// Opens or creates the log and begins to lead. Blocking, any thread.
   Result<PartitionRef> open(const OpenPlan& plan) const;
+  /// The plan came to nothing: the next plan() of this new partition begins anew.
+  void abandon(const OpenPlan& plan);
   /// The path a deleted partition's directory gets.
   std::string tombstone(const partition::Partition& partition);
   void forget(const partition::Partition& partition);
@@ -81,11 +93,15 @@ class PartitionHost {
   struct DirectoryInfo {
     std::string path;
     Uuid id;
-    bool offline = false;
+    std::shared_ptr<partition::DirectoryState> state;
   };
   std::vector<DirectoryInfo> directories() const;
-  /// Marks the directory that holds `partition_path` as offline; true if it was not before.
-  bool fence(const std::string& partition_path, const Error& why);
+  const std::vector<std::shared_ptr<partition::DirectoryState>>& states() const { return states_; }
+  /// The state of the directory that holds `path`, or null. Any thread, after open_directories().
+  std::shared_ptr<partition::DirectoryState> state_of(const std::string& path) const;
+  /// Ok if new partitions can be placed: one directory serves. kafka_storage_error says why there is none.
+  /// Any thread, after open_directories().
+  Status may_place() const;
 
  private:
   struct Found {
@@ -109,6 +125,8 @@ class PartitionHost {
   Status agree_on_cluster(const Params& params);
   void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
                    log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const;
+  Status open_directory(const Params& params, size_t index);
+  std::string missing_directories() const;
 
   io::Disk& disk_;
   const io::Clock& clock_;
@@ -117,10 +135,13 @@ class PartitionHost {
   std::function<void(const std::string&, const Error&)> on_storage_failure_;
   std::string cluster_id_;
   BrokerId node_id_;
+  // By position in log.dirs. Null where the directory could not be opened; its state is failed.
   std::vector<std::unique_ptr<log::DataDirectory>> directories_;
+  std::vector<std::shared_ptr<partition::DirectoryState>> states_;
   std::vector<Checkpoints> checkpoints_;
   std::vector<size_t> counts_;
-  std::vector<bool> offline_;
+  std::vector<Uuid> missing_ids_;                          // registered, not here
+  std::set<std::pair<log::TopicPartition, Uuid>> missed_;  // partitions that lie in no directory that is here
   std::map<log::TopicPartition, Found> found_;
   std::vector<std::string> leftovers_;
 };

@@ -41,6 +41,15 @@ struct View {
   }
 };
 
+/// What a request gets for a partition that is not hosted here. One that this broker should lead lies in a
+/// directory that is offline: nothing was written, ask again.
+inline ErrorCode absence(const meta::Topic* topic, int32_t number, BrokerId self) {
+  if (topic == nullptr || number < 0 || static_cast<size_t>(number) >= topic->partitions.size())
+    return ErrorCode::unknown_topic_or_partition;
+  return topic->partitions[static_cast<size_t>(number)].leader == self ? ErrorCode::kafka_storage_error
+                                                                       : ErrorCode::not_leader_or_follower;
+}
+
 /// Broker ids as replies carry them.
 inline std::vector<int32_t> broker_numbers(const std::vector<BrokerId>& ids) {
   std::vector<int32_t> out;

@@ -1,6 +1,6 @@
-// Broker keys, sorted by name. Ours are admin.listener, cluster.id, log.durability, log.level, log.validation
-// and loops; the others have Kafka's names and, but for min.insync.replicas (2 here) and log.dir, Kafka's
-// defaults.
+// Broker keys, sorted by name. Ours are admin.listener, cluster.id, log.dirs.free.bytes.min, log.durability,
+// log.level, log.validation and loops; the others have Kafka's names and, but for min.insync.replicas (2
+// here) and log.dir, Kafka's defaults.
 #include "meta/options.h"
 
 namespace millrace::meta {
@@ -226,6 +226,15 @@ const OptionDef kBrokerOptions[] = {
      .doc = "Data directories. Unset: log.dir.",
      .importance = Importance::high,
      .synonyms = kLogDirs},
+    {.name = "log.dirs.free.bytes.min",
+     .type = ConfigType::int64,
+     .default_value = "-1",
+     .doc = "Bytes to be kept free in each data directory: with fewer, producers are refused "
+            "(KAFKA_STORAGE_ERROR) until there is room again, while consumers, group offsets, metadata and "
+            "deletion go on. -1: the smaller of 1 GiB and 5 % of the file system; 0: no floor.",
+     .min = -1,
+     .mode = OptionMode::cluster_wide,
+     .importance = Importance::high},
     {.name = "log.durability",
      .type = ConfigType::string,
      .default_value = "fsync",

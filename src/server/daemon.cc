@@ -2,7 +2,9 @@
 
 #include <fmt/core.h>
 #include <pthread.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 
@@ -18,6 +20,7 @@ constexpr int kExitFailed = 1;
 constexpr int kExitConfig = 2;
 constexpr int kExitDirectory = 3;
 constexpr int kExitPort = 4;
+constexpr int kExitStorage = 5;  // every data directory failed while serving
 
 int exit_code_of(const Error& error) {
   switch (error.code) {
@@ -76,7 +79,11 @@ int run_daemon(const DaemonOptions& options) {
     return kExitConfig;
   }
   const std::unique_ptr<TraceSink> sink = make_spdlog_sink();
-  Node node(std::move(*config), sink.get());
+  std::atomic<bool> storage_lost{false};
+  Node node(std::move(*config), sink.get(), [&storage_lost] {
+    storage_lost = true;
+    (void)::kill(::getpid(), SIGTERM);
+  });
   if (const Status started = node.start(); !started.ok()) {
     fmt::print(stderr, "millrace: {}\n", started.error().message);
     return exit_code_of(started.error());
@@ -85,7 +92,9 @@ int run_daemon(const DaemonOptions& options) {
   int signal_number = 0;
   sigwait(&signals, &signal_number);
   notify_service("STOPPING=1");
-  return node.stop().ok() ? 0 : kExitFailed;
+  const Status stopped = node.stop();
+  if (storage_lost) return kExitStorage;
+  return stopped.ok() ? 0 : kExitFailed;
 }
 
 }  // namespace millrace::server

@@ -33,8 +33,10 @@ size_t descriptors_for_files(uint64_t limit, size_t connections) {
 
 }  // namespace
 
-Node::Node(ServerConfig config, TraceSink* sink)
-    : config_(std::move(config)), trace_(sink, "server", config_.log_level) {}
+Node::Node(ServerConfig config, TraceSink* sink, std::function<void()> on_storage_lost)
+    : config_(std::move(config)),
+      on_storage_lost_(std::move(on_storage_lost)),
+      trace_(sink, "server", config_.log_level) {}
 
 Node::~Node() = default;
 
@@ -154,6 +156,10 @@ Status Node::wait_for_broker() {
   environment.host = &host_;
   environment.metrics = &metrics_;
   environment.trace = trace_;
+  environment.on_all_directories_failed = [this] {
+    trace_.error("every data directory failed: the node ends; start it again when they are mended");
+    if (on_storage_lost_) on_storage_lost_();
+  };
   broker_ = std::make_unique<broker::Broker>(std::move(environment), broker_config());
   dispatcher_ = std::make_unique<broker::Dispatcher>(*broker_);
   register_process_metrics();
@@ -191,16 +197,26 @@ Status Node::listen_admin() {
   admin_->route("/metrics", [this] {
     return HttpReply{200, "text/plain; version=0.0.4; charset=utf-8", metrics_.expose()};
   });
-  admin_->route("/health", [this] {
-    return serving_ ? HttpReply{200, "application/json", "{\"status\":\"ok\"}\n"}
-                    : HttpReply{503, "application/json", "{\"status\":\"stopping\"}\n"};
-  });
+  admin_->route("/health", [this] { return health(); });
   const HostPort& at = *config_.admin_listener;
   const Status listening = admin_->listen({at.host, at.port});
   if (!listening.ok()) {
     return Error(listening.code(), "admin.listener " + at.to_string() + ": " + listening.error().message);
   }
   return {};
+}
+
+// Some of the data are out of reach as soon as one directory failed: whoever runs the node should know.
+HttpReply Node::health() const {
+  if (!serving_) return {503, "application/json", "{\"status\":\"stopping\"}\n"};
+  const std::string ailment = broker_->ailment();
+  if (ailment.empty()) return {200, "application/json", "{\"status\":\"ok\"}\n"};
+  std::string quoted;
+  for (const char c : ailment) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  }
+  return {503, "application/json", "{\"status\":\"storage_failed\",\"reason\":\"" + quoted + "\"}\n"};
 }
 
 void Node::announce() const {

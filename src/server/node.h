@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,7 +26,9 @@ namespace millrace::server {
 
 class Node {
  public:
-  Node(ServerConfig config, TraceSink* sink);
+  /// `on_storage_lost`: every data directory failed, nothing can be served until a restart finds them mended;
+  /// called once, on a loop: it may note and wake, not stop the node.
+  Node(ServerConfig config, TraceSink* sink, std::function<void()> on_storage_lost = nullptr);
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -46,11 +49,13 @@ class Node {
   Status wait_for_broker();
   void begin_accepting();
   Status listen_admin();
+  HttpReply health() const;
   void announce() const;
   void register_process_metrics();
   broker::BrokerConfig broker_config() const;
 
   const ServerConfig config_;
+  const std::function<void()> on_storage_lost_;
   Trace trace_;
   io::PosixClock clock_;
   io::PosixRandom random_;

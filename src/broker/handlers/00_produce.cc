@@ -136,9 +136,7 @@ class ProduceRun {
     }
     const PartitionRef* partition = call_.view().partition(known->id, p.index);
     if (partition == nullptr) {
-      const bool exists = p.index >= 0 && static_cast<size_t>(p.index) < known->partitions.size();
-      return produce_refused(
-          p.index, exists ? ErrorCode::not_leader_or_follower : ErrorCode::unknown_topic_or_partition);
+      return produce_refused(p.index, absence(known, p.index, call_.broker().config().node_id));
     }
     if (p.records.null) return produce_refused(p.index, ErrorCode::invalid_record, "no record batch");
 

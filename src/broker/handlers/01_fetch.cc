@@ -105,8 +105,7 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
         if (const PartitionRef* found = call_.view().partition(topic->id, p.partition)) {
           e.partition = *found;
         } else {
-          const bool exists = p.partition >= 0 && static_cast<size_t>(p.partition) < topic->partitions.size();
-          e.error = exists ? ErrorCode::not_leader_or_follower : ErrorCode::unknown_topic_or_partition;
+          e.error = absence(topic, p.partition, call_.broker().config().node_id);
         }
       }
     }

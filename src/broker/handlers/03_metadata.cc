@@ -94,12 +94,25 @@ class MetadataRun {
         out.error_code = static_cast<int16_t>(call_.version() >= 6 ? ErrorCode::listener_not_found
                                                                    : ErrorCode::leader_not_available);
       }
+      const bool here = p.leader == call_.broker().config().node_id;
+      if (here && offline_here(topic, out.partition_index)) {
+        out.error_code = static_cast<int16_t>(ErrorCode::leader_not_available);
+        out.leader_id = -1;
+      }
       for (const BrokerId id : p.replicas) {
         const meta::Broker* b = image_.broker(id);
-        if (b == nullptr || b->fenced) out.offline_replicas.push_back(id.v);
+        const bool own = id == call_.broker().config().node_id;
+        if (b == nullptr || b->fenced || (own && offline_here(topic, out.partition_index)))
+          out.offline_replicas.push_back(id.v);
       }
     }
     return t;
+  }
+
+  /// This broker should have it; its directory failed or was not there at the start.
+  bool offline_here(const meta::Topic& topic, int32_t number) const {
+    const PartitionRef* p = call_.view().partition(topic.id, number);
+    return p == nullptr || (*p)->offline();
   }
 
   Call& call_;

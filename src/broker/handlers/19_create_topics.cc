@@ -46,6 +46,18 @@ CreateResponse::CreatableTopicResult created_topic(control::CreatedTopic& t) {
 }  // namespace
 
 void handle(Call call, wire::CreateTopicsRequest& request) {
+  // Before anything is recorded that could not be carried out.
+  if (const Status room = call.broker().host().may_place(); !room.ok()) {
+    CreateResponse response;
+    for (auto& t : request.topics) {
+      auto& refused = response.topics.emplace_back();
+      refused.name = std::move(t.name);
+      refused.error_code = static_cast<int16_t>(wire_code(room.code()));
+      refused.error_message = "no directory can take new partitions: " + room.error().message;
+    }
+    call.reply(response);
+    return;
+  }
   control::CreateTopics ask;
   ask.validate_only = request.validate_only;
   std::vector<std::string> names;

@@ -23,7 +23,10 @@ void run_log_dirs(LogDirsJob& job) {
   for (const PartitionHost::DirectoryInfo& d : job.directories) {
     auto& r = results[d.path];
     r.log_dir = d.path;
-    if (d.offline) r.error_code = static_cast<int16_t>(ErrorCode::kafka_storage_error);
+    if (d.state->failed()) {
+      r.error_code = static_cast<int16_t>(ErrorCode::kafka_storage_error);
+      continue;
+    }
     if (const Result<uint64_t> total = disk.total_bytes(d.path); total.ok())
       r.total_bytes = static_cast<int64_t>(*total);
     if (const Result<uint64_t> free = disk.free_bytes(d.path); free.ok())

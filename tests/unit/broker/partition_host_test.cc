@@ -1,0 +1,147 @@
+#include "broker/partition_host.h"
+
+#include "support/catch.h"
+#include "support/manual_loop.h"
+#include "support/memory_disk.h"
+
+namespace millrace::broker {
+namespace {
+
+const std::vector<std::string> kDirs{"/a", "/b"};
+
+struct HostRig {
+  test::ManualClock clock;
+  test::SeededRandom random;
+  test::MemoryDisk files;
+  std::unique_ptr<PartitionHost> host;
+  Uuid topic = random.uuid();
+
+  Status open(std::vector<std::string> dirs = kDirs) {
+    host = nullptr;  // its locks go first
+    host = std::make_unique<PartitionHost>(files, clock, random, Trace(), nullptr);
+    return host->open_directories({std::move(dirs), "", BrokerId(1)});
+  }
+  PartitionHost::Spec spec(int32_t partition, bool existing) const {
+    auto config = std::make_shared<const partition::PartitionConfig>();
+    return {{"t", PartitionId(partition)}, topic, config, {LeaderEpoch(1), {BrokerId(1)}, 1}, existing};
+  }
+  Result<PartitionRef> place(int32_t partition, bool existing = false) {
+    const Result<PartitionHost::OpenPlan> plan = host->plan(spec(partition, existing));
+    if (!plan.ok()) return plan.error();
+    return host->open(*plan);
+  }
+  /// Four partitions, two in each directory; closed again. The ids as they were registered.
+  std::vector<Uuid> populate() {
+    REQUIRE(open().ok());
+    for (int32_t i = 0; i < 4; ++i) {
+      const Result<PartitionRef> p = place(i);
+      REQUIRE(p.ok());
+      (*p)->stop(ErrorCode::not_leader_or_follower);
+      REQUIRE((*p)->close().ok());
+    }
+    return host->ids_to_register();
+  }
+  void fail_reads_below(const std::string& directory) {
+    files.fault = [directory](test::DiskOp op, const std::string& path) {
+      return path.starts_with(directory) && op != test::DiskOp::make_directories ? ErrorCode::io_error
+                                                                                 : ErrorCode::none;
+    };
+  }
+};
+
+TEST_CASE("a directory that cannot be read is offline, the other serves", "[broker]") {
+  HostRig r;
+  const std::vector<Uuid> ids = r.populate();
+  REQUIRE(ids.size() == 2);
+  r.fail_reads_below("/b");
+  REQUIRE(r.open().ok());
+  REQUIRE(r.host->begin_serving().ok());
+  CHECK_FALSE(r.host->states()[0]->failed());
+  CHECK(r.host->states()[1]->failed());
+  r.host->expect(ids);
+  // What lies there is not begun anew next door.
+  int served = 0;
+  for (int32_t i = 0; i < 4; ++i) {
+    const Result<PartitionRef> p = r.place(i, true);
+    if (p.ok()) {
+      ++served;
+    } else {
+      CHECK(p.code() == ErrorCode::kafka_storage_error);
+      CHECK(p.error().message.find("/b") != std::string::npos);
+    }
+  }
+  CHECK(served == 2);
+  // Asked again later it is the same, and the directory's id stays registered.
+  CHECK(r.place(1, false).code() == r.place(1, true).code());
+  CHECK(r.host->ids_to_register() == std::vector<Uuid>{ids[0], ids[1]});
+  // A new partition finds a place.
+  const Result<PartitionRef> fresh = r.place(4);
+  REQUIRE(fresh.ok());
+  CHECK((*fresh)->directory() == "/a");
+}
+
+TEST_CASE("without the metadata log's directory nothing starts, and it says so", "[broker]") {
+  HostRig r;
+  (void)r.populate();
+  r.fail_reads_below("/a");
+  const Status opened = r.open();
+  CHECK(opened.code() == ErrorCode::io_error);
+  CHECK(opened.error().message.find("/a holds the metadata log") != std::string::npos);
+}
+
+TEST_CASE("an empty disk in the place of a full one: its partitions are missed, not empty", "[broker]") {
+  HostRig r;
+  const std::vector<Uuid> ids = r.populate();
+  r.host = nullptr;
+  REQUIRE(r.files.remove_tree("/b").ok());
+  REQUIRE(r.open().ok());
+  r.host->expect(ids);
+  int missed = 0;
+  for (int32_t i = 0; i < 4; ++i) missed += r.place(i, true).ok() ? 0 : 1;
+  CHECK(missed == 2);
+  // For as long as they are missed the old id is remembered.
+  CHECK(r.host->ids_to_register().size() == 3);
+}
+
+TEST_CASE("new partitions go where there is room", "[broker]") {
+  HostRig r;
+  REQUIRE(r.open().ok());
+  CHECK(r.host->may_place().ok());
+  (void)r.host->states()[0]->note_room(1, 1000, 100);
+  for (int32_t i = 0; i < 3; ++i) {
+    const Result<PartitionRef> p = r.place(i);
+    REQUIRE(p.ok());
+    CHECK((*p)->directory() == "/b");
+  }
+  CHECK(r.host->may_place().ok());
+  (void)r.host->states()[1]->note_room(2, 1000, 100);
+  const Status full = r.host->may_place();
+  CHECK(full.code() == ErrorCode::kafka_storage_error);
+  CHECK(full.error().message.find("2 bytes free") != std::string::npos);
+}
+
+TEST_CASE("a file belongs to the directory that holds it", "[broker]") {
+  HostRig r;
+  REQUIRE(r.open({"/a", "/ab"}).ok());
+  CHECK(r.host->state_of("/a/t-0/0.log") == r.host->states()[0]);
+  CHECK(r.host->state_of("/ab/t-0/0.log") == r.host->states()[1]);
+  CHECK(r.host->state_of("/ab") == r.host->states()[1]);
+  CHECK(r.host->state_of("/abc/x") == nullptr);
+}
+
+TEST_CASE("a partition that could not be made is planned anew", "[broker]") {
+  HostRig r;
+  REQUIRE(r.open().ok());
+  const Result<PartitionHost::OpenPlan> plan = r.host->plan(r.spec(0, false));
+  REQUIRE(plan.ok());
+  r.files.fault = [](test::DiskOp op, const std::string&) {
+    return op == test::DiskOp::write ? ErrorCode::no_space : ErrorCode::none;
+  };
+  CHECK(r.host->open(*plan).code() == ErrorCode::no_space);
+  r.host->abandon(*plan);
+  r.files.fault = nullptr;
+  CHECK(r.place(0).ok());
+}
+
+}  // namespace
+}  // namespace millrace::broker
