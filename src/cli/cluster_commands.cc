@@ -4,6 +4,7 @@
 
 #include "cli/json.h"
 #include "cli/table.h"
+#include "wire/messages/describe_log_dirs.h"
 
 namespace millrace::cli {
 
@@ -55,6 +56,44 @@ ExitCode run(const ClusterInfo&, const Context& context) {
            table.text();
   }
   const Status printed = print(text);
+  return printed.ok() ? ExitCode::ok : fail(printed.error());
+}
+
+ExitCode run(const ClusterDirs&, const Context& context) {
+  auto session = Session::open(context.connection);
+  if (!session.ok()) return fail(session.error());
+  const auto view = (*session)->metadata(std::vector<std::string>());
+  if (!view.ok()) return fail(view.error());
+  Table table({{"broker_id", "BROKER"},
+               {"directory", "DIRECTORY"},
+               {"state", "STATE"},
+               {"free_bytes", "FREE"},
+               {"total_bytes", "TOTAL"},
+               {"partitions", "PARTITIONS"},
+               {"partition_bytes", "PARTITION_BYTES"}});
+  for (const auto& [id, b] : view->brokers()) {
+    wire::DescribeLogDirsRequest request;
+    request.topics = std::nullopt;  // all
+    const auto answer = (*session)->call(client::Target::broker(id), std::move(request));
+    if (!answer.ok()) return fail(answer.error());
+    for (const auto& d : answer->results) {
+      int64_t partitions = 0;
+      int64_t bytes = 0;
+      for (const auto& t : d.topics) {
+        for (const auto& p : t.partitions) {
+          ++partitions;
+          bytes += p.partition_size;
+        }
+      }
+      const bool offline = d.error_code != 0;
+      const auto size = [](int64_t value) { return value < 0 ? Cell() : Cell(value); };
+      table.add({int64_t{id}, d.log_dir,
+                 offline ? std::string(error_name(static_cast<ErrorCode>(d.error_code))) : std::string("ok"),
+                 size(d.usable_bytes), size(d.total_bytes), offline ? Cell() : Cell(partitions),
+                 offline ? Cell() : Cell(bytes)});
+    }
+  }
+  const Status printed = print(table.render(context.output));
   return printed.ok() ? ExitCode::ok : fail(printed.error());
 }
 

@@ -150,6 +150,7 @@ class AllCommands final : public Commands {
   ConfigSet config_set_;
   ConfigUnset config_unset_;
   ClusterInfo cluster_info_;
+  ClusterDirs cluster_dirs_;
   Dump dump_;
   VerifyHistory verify_history_;
   std::string shell_;
@@ -341,6 +342,8 @@ void AllCommands::add_config() {
 void AllCommands::add_cluster() {
   CLI::App* cluster = family("cluster", "The cluster as a whole");
   broker_command(*cluster, "info", "Show brokers, controller and the state of partitions", cluster_info_);
+  broker_command(*cluster, "dirs", "Show the data directories: room, state and what they hold",
+                 cluster_dirs_);
 }
 
 void AllCommands::add_dump() {
