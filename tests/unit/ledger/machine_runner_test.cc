@@ -329,8 +329,8 @@ TEST_CASE("who is told of a failure may ask again at once", "[ledger]") {
     });
   });
   CHECK(asked == 1);
-  CHECK(codes ==
-        std::vector<ErrorCode>{ErrorCode::unknown_server_error, ErrorCode::coordinator_load_in_progress});
+  CHECK(codes == std::vector<ErrorCode>{ErrorCode::coordinator_not_available,
+                                        ErrorCode::coordinator_load_in_progress});
 }
 
 TEST_CASE("stopping answers who waits and refuses the rest", "[ledger]") {
