@@ -138,6 +138,7 @@ run() {
 
 if [ -n "$release" ]; then
   run recovery tests/e2e/recovery.py
+  run durability tests/e2e/durability.py
   run bad-input tests/e2e/bad_input.py
   run cli tests/e2e/cli.py
   if [ -z "$quick" ]; then

@@ -53,6 +53,7 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
       cleaner_(cleaner_environment()),
       disk_watch_({env_.control_loop, env_.disk, env_.clock, env_.trace.named("storage")}) {
   ASSERT(!env_.loops.empty() && env_.control_loop != nullptr && config_.settings != nullptr);
+  host_.set_loop(*env_.control_loop);
   auto first = std::make_shared<View>();
   first->image = std::make_shared<meta::Image>();
   view_ = first;
@@ -159,7 +160,7 @@ void Broker::register_self(std::function<void(Status)> ready) {
                      return;
                    }
                    broker_epoch_ = r->epoch;
-                   host_.report_strays();
+                   host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
                    arm_housekeeping();
                    cleaner_.start();
                    ready({});
@@ -701,6 +702,21 @@ void Broker::register_metrics() {
             s.push_back({{}, setting(*view_->image, "log.durability") == "fsync" ? 1.0 : 0.0});
           });
   register_directory_metrics(m, [this] { return host_.states(); });
+  for (const std::string& directory : config_.log_dirs) {
+    const Labels labels{{"directory", directory}};
+    partition::SyncMetrics sync;
+    sync.seconds =
+        &m.histogram("millrace_sync_seconds",
+                     "Time of one group commit: fdatasync of what one partition had dirty.", labels);
+    sync.records =
+        &m.counter("millrace_synced_records_total",
+                   "Records made durable by group commit; by the count of syncs: records per sync.", labels);
+    sync.batches =
+        &m.counter("millrace_synced_batches_total", "Batches made durable by group commit.", labels);
+    sync.damages = &m.counter("millrace_damaged_batches_total",
+                              "Places in log files that reading found damaged; the log names them.", labels);
+    host_.set_sync_metrics(directory, sync);
+  }
   for (const std::unique_ptr<Shard>& shard : shards_) {
     ShardMetrics& s = shard->metrics;
     s.bytes_in = &m.counter("millrace_produced_bytes_total", "Record batch bytes accepted from producers.");

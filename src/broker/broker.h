@@ -18,6 +18,7 @@
 
 #include "base/metrics.h"
 #include "broker/cleaner.h"
+#include "broker/cold_read_budget.h"
 #include "broker/disk_watch.h"
 #include "broker/group_settings.h"
 #include "broker/metadata_ledger.h"
@@ -75,6 +76,8 @@ class Broker {
   const BrokerEnvironment& environment() const { return env_; }
   const BrokerConfig& config() const { return config_; }
   Shard& shard(size_t loop_index) { return *shards_[loop_index]; }
+  /// Bytes that fetches may have in memory from cold reads.
+  const std::shared_ptr<ColdReadBudget>& cold_reads() const { return cold_reads_; }
   const std::string& cluster_id() const { return host_.cluster_id(); }
 
   /// The value of a broker key in force, as `image` has it.
@@ -152,6 +155,7 @@ class Broker {
   BrokerConfig config_;
   Trace trace_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  const std::shared_ptr<ColdReadBudget> cold_reads_ = std::make_shared<ColdReadBudget>(kColdReadBytesMax);
   PartitionHost host_;
   MetadataLedger ledger_;
   Cleaner cleaner_;

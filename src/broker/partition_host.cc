@@ -12,6 +12,13 @@ namespace {
 constexpr size_t kMetaPropertiesMax = 64 * 1024;
 constexpr std::string_view kMetaPropertiesName = "meta.properties";
 
+// The probe of a directory's fdatasync: so many rounds in so much time, one alone where the disk is slow.
+constexpr std::string_view kProbeName = "fsync-probe.tmp";
+constexpr size_t kProbeRounds = 15;
+constexpr size_t kProbeBytes = 4096;
+constexpr int64_t kProbeBudgetNs = 50'000'000;
+constexpr int64_t kProbeSlowNs = 10'000'000;
+
 }  // namespace
 
 PartitionHost::PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random& random, Trace trace,
@@ -47,6 +54,26 @@ Status PartitionHost::agree_on_cluster(const Params& params) {
   return {};
 }
 
+int64_t PartitionHost::probe_sync_us(const std::string& directory) const {
+  const std::string path = io::join_path(directory, kProbeName);
+  const Result<std::shared_ptr<io::File>> file = disk_.open(path, io::OpenMode::create);
+  if (!file.ok()) return -1;
+  const Bytes block(kProbeBytes, 1);
+  std::vector<int64_t> took;
+  const int64_t begun_ns = clock_.mono_ns();
+  for (size_t i = 0; i < kProbeRounds && clock_.mono_ns() - begun_ns < kProbeBudgetNs; ++i) {
+    if (!(*file)->write_at(i * kProbeBytes, block).ok()) break;
+    const int64_t at = clock_.mono_ns();
+    if (!(*file)->sync().ok()) break;
+    took.push_back(clock_.mono_ns() - at);
+    if (took.back() > kProbeSlowNs) break;
+  }
+  (void)disk_.remove(path);  // what stays is written over by the next probe
+  if (took.empty()) return -1;
+  std::sort(took.begin(), took.end());
+  return took[took.size() / 2] / 1'000;
+}
+
 Status PartitionHost::open_directories(const Params& params) {
   ASSERT(directories_.empty());
   node_id_ = params.node_id;
@@ -56,6 +83,8 @@ Status PartitionHost::open_directories(const Params& params) {
   directories_.resize(count);
   checkpoints_.resize(count);
   counts_.resize(count);
+  journals_.resize(count);
+  probed_us_.resize(count, -1);
   for (const std::string& path : params.log_dirs)
     states_.push_back(std::make_shared<partition::DirectoryState>(path));
   for (size_t i = 0; i < count; ++i) {
@@ -71,6 +100,7 @@ Status PartitionHost::open_directories(const Params& params) {
     (void)states_[i]->fail(opened.error());
     std::erase_if(found_, [i](const auto& entry) { return entry.second.directory == i; });
     directories_[i] = nullptr;
+    journals_[i] = nullptr;
     trace_.error("{} is offline: {}; the partitions in it are, too", path, opened.error().message);
   }
   return {};
@@ -83,6 +113,16 @@ Status PartitionHost::open_directory(const Params& params, size_t index) {
   p.node_id = node_id_;
   p.new_directory_id = random_.uuid();
   TRY_ASSIGN(directories_[index], log::DataDirectory::open(disk_, p, trace_));
+  partition::CommitJournal::Environment environment;
+  environment.disk = &disk_;
+  environment.loop = loop_;
+  environment.trace = trace_;
+  environment.on_storage_failure = on_storage_failure_;
+  TRY_ASSIGN(journals_[index], partition::CommitJournal::open(std::move(environment), p.path));
+  probed_us_[index] = probe_sync_us(p.path);
+  if (probed_us_[index] >= 0) {
+    trace_.info("data directory {}: fdatasync of 4 KiB takes {} us", p.path, probed_us_[index]);
+  }
   log::DataDirectory& directory = *directories_[index];
   Checkpoints& checkpoints = checkpoints_[index];
   TRY_ASSIGN(checkpoints.recovery_points, directory.read_checkpoint(log::kRecoveryPointCheckpoint));
@@ -159,7 +199,18 @@ std::shared_ptr<partition::DirectoryState> PartitionHost::state_of(const std::st
   return i < states_.size() ? states_[i] : nullptr;
 }
 
+std::optional<std::pair<size_t, Offset>> PartitionHost::lost(const log::CommitKey& key) const {
+  std::optional<std::pair<size_t, Offset>> out;
+  for (size_t i = 0; i < journals_.size(); ++i) {
+    if (journals_[i] == nullptr) continue;
+    const auto known = journals_[i]->known(key);
+    if (known && known->durable_end > (out ? out->second : Offset(0))) out = {i, known->durable_end};
+  }
+  return out;
+}
+
 Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
+  const log::CommitKey commit_key{spec.topic_id, spec.name.partition};
   OpenPlan plan;
   const log::TopicPartition key{spec.name.topic, spec.name.partition};
   auto it = found_.find(key);
@@ -178,8 +229,26 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     if (c.is_of(key, spec.topic_id)) {
       if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end())
         plan.recovery_point = r->second;
-      if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) plan.log_start = s->second;
+      if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) {
+        plan.log_start = s->second;
+        plan.log_start_exact = plan.clean;
+      }
       if (const auto e = c.cleaned_ends.find(key); e != c.cleaned_ends.end()) plan.cleaned_end = e->second;
+    }
+    if (const auto known = journals_[f.directory]->known(commit_key)) {
+      plan.durable_end = known->durable_end;
+      if (known->recovery_cap) plan.recovery_point = std::min(plan.recovery_point, *known->recovery_cap);
+    }
+  } else if (const auto missing = lost(commit_key)) {
+    // It was here and is not: opening it says so. Never begun anew, that would hide the loss.
+    plan.directory = missing->first;
+    plan.durable_end = missing->second;
+    plan.path = directories_[plan.directory]->partition_path(spec.name.topic, spec.name.partition);
+    plan.create = true;
+    plan.clean = directories_[plan.directory]->was_clean();
+    const Checkpoints& c = checkpoints_[plan.directory];
+    if (c.is_of(key, spec.topic_id)) {
+      if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) plan.log_start = s->second;
     }
   } else {
     // Data that exist are never begun anew, empty, next to where they are.
@@ -224,6 +293,8 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   params.now = clock_.now();
   params.clean_shutdown = plan.clean;
   params.recovery_point = plan.recovery_point;
+  params.durable_end = plan.durable_end;
+  params.log_start_exact = plan.log_start_exact;
   params.log_start_offset = plan.log_start;
   params.cleaned_end = plan.cleaned_end;
   params.create = plan.create;
@@ -245,6 +316,9 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   environment.trace = trace_.named("partition");
   environment.directory_state = states_[plan.directory];
   environment.on_storage_failure = on_storage_failure_;
+  environment.journal = journals_[plan.directory];
+  if (const auto m = sync_metrics_.find(directories_[plan.directory]->path()); m != sync_metrics_.end())
+    environment.sync = m->second;
   auto partition = std::make_shared<partition::Partition>(
       std::move(environment), plan.spec.name, plan.spec.topic_id, directories_[plan.directory]->path(),
       plan.spec.config, std::move(log));
@@ -264,6 +338,8 @@ std::string PartitionHost::tombstone(const partition::Partition& partition) {
 }
 
 void PartitionHost::forget(const partition::Partition& partition) {
+  for (const auto& journal : journals_)
+    if (journal) journal->forget({partition.topic_id(), partition.name().partition});
   const auto it = found_.find({partition.name().topic, partition.name().partition});
   missed_.erase({{partition.name().topic, partition.name().partition}, partition.topic_id()});
   if (it == found_.end()) return;
@@ -271,7 +347,9 @@ void PartitionHost::forget(const partition::Partition& partition) {
   found_.erase(it);
 }
 
-void PartitionHost::report_strays() {
+void PartitionHost::report_strays(const std::function<bool(const Uuid& topic_id)>& exists) {
+  for (const auto& journal : journals_)
+    if (journal) journal->keep_only([&](const log::CommitKey& key) { return exists(key.topic_id); });
   for (const auto& [key, f] : found_) {
     if (f.claimed) continue;
     trace_.warn("{} holds a partition that the cluster does not know; it is left alone", f.path);
@@ -322,6 +400,13 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     log::OffsetCheckpoint cleaned_ends;  // of compacted logs
   };
   Status outcome;
+  // Durable ends first: the recovery point never runs ahead of them. And caps that were set before the
+  // recovery points below are read are answered by them.
+  std::vector<uint64_t> serials;
+  for (size_t i = 0; i < journals_.size(); ++i) {
+    serials.push_back(journals_[i] == nullptr ? 0 : journals_[i]->serial());
+    if (!states_[i]->failed() && journals_[i]) (void)journals_[i]->flush();  // told where it fails
+  }
   std::vector<Sheet> sheets(directories_.size());
   for (const PartitionRef& p : partitions) {
     const size_t i = directory_index(p->directory());
@@ -346,7 +431,8 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
       TRY(directories_[i]->write_checkpoint(log::kLogStartCheckpoint, sheets[i].log_starts));
       TRY(directories_[i]->write_checkpoint(log::kHighWatermarkCheckpoint, sheets[i].high_watermarks));
       TRY(directories_[i]->write_topic_ids(sheets[i].topic_ids));
-      return directories_[i]->write_checkpoint(log::kCleanerCheckpoint, sheets[i].cleaned_ends);
+      TRY(directories_[i]->write_checkpoint(log::kCleanerCheckpoint, sheets[i].cleaned_ends));
+      return journals_[i]->checkpointed(serials[i]);
     };
     if (Status written = write(); !written.ok()) outcome = std::move(written);
   }
@@ -355,7 +441,9 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
 
 Status PartitionHost::write_clean_markers(BrokerEpoch epoch) {
   for (size_t i = 0; i < directories_.size(); ++i) {
-    if (!states_[i]->failed()) TRY(directories_[i]->write_clean_marker(epoch));
+    if (states_[i]->failed()) continue;
+    TRY(journals_[i]->close());
+    TRY(directories_[i]->write_clean_marker(epoch));
   }
   return {};
 }
@@ -363,8 +451,12 @@ Status PartitionHost::write_clean_markers(BrokerEpoch epoch) {
 std::vector<PartitionHost::DirectoryInfo> PartitionHost::directories() const {
   std::vector<DirectoryInfo> out;
   for (size_t i = 0; i < directories_.size(); ++i) {
-    out.push_back(
-        {states_[i]->path(), directories_[i] == nullptr ? Uuid() : directories_[i]->id(), states_[i]});
+    int64_t sync_us = probed_us_[i];
+    const auto m = sync_metrics_.find(states_[i]->path());
+    if (m != sync_metrics_.end() && m->second.seconds != nullptr && m->second.seconds->count() > 0)
+      sync_us = static_cast<int64_t>(m->second.seconds->quantile(0.5) * 1e6);
+    out.push_back({states_[i]->path(), directories_[i] == nullptr ? Uuid() : directories_[i]->id(),
+                   states_[i], sync_us});
   }
   return out;
 }

@@ -14,6 +14,7 @@
 #include "io/disk.h"
 #include "io/random.h"
 #include "log/data_directory.h"
+#include "partition/commit_journal.h"
 #include "partition/directory_state.h"
 #include "partition/partition.h"
 
@@ -48,11 +49,19 @@ class PartitionHost {
     Offset recovery_point{0};
     Offset log_start{0};
     Offset cleaned_end{0};
+    bool log_start_exact = false;  // of a clean stop: segments above it are missing if the log begins later
+    Offset durable_end{0};         // what the commit file says was synced
   };
 
   PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random& random, Trace trace,
                 std::function<void(const std::string& partition_path, const Error&)> on_storage_failure);
 
+  /// Whose timers the commit files use; before open_directories().
+  void set_loop(io::Loop& loop) { loop_ = &loop; }
+  /// What group commit counts into, by data directory; before open_directories().
+  void set_sync_metrics(const std::string& directory, partition::SyncMetrics metrics) {
+    sync_metrics_[directory] = metrics;
+  }
   /// Locks the directories, checks whose they are, reads checkpoints, lists partitions. Blocking, once. A
   /// directory that cannot be read is offline, unless it is the one with the metadata log.
   /// Errors: those of log::DataDirectory::open; invalid_config if two directories belong to two clusters.
@@ -80,20 +89,24 @@ class PartitionHost {
   void forget(const partition::Partition& partition);
   /// Leftovers of deleted topics found at start.
   std::vector<std::string> take_leftovers() { return std::exchange(leftovers_, {}); }
-  /// Reports directories that no partition of the image claimed.
-  void report_strays();
+  /// Reports directories that no partition of the image claimed; forgets the durable ends of topics that
+  /// `exists` does not know.
+  void report_strays(const std::function<bool(const Uuid& topic_id)>& exists);
 
   /// Removes the clean-shutdown markers: before the first append. Blocking.
   Status begin_serving();
   /// Writes recovery points, log starts and high watermarks. Blocking; `partitions` of any directory.
   Status write_checkpoints(const std::vector<PartitionRef>& partitions) const;
-  /// After every partition was closed. Blocking.
+  /// After every partition was closed: the last durable ends, then the markers. Blocking.
   Status write_clean_markers(BrokerEpoch epoch);
 
   struct DirectoryInfo {
     std::string path;
     Uuid id;
     std::shared_ptr<partition::DirectoryState> state;
+    /// How long an fdatasync takes there: the median of those since the start, before any of a probe at the
+    /// start. -1: unknown.
+    int64_t sync_us = -1;
   };
   std::vector<DirectoryInfo> directories() const;
   const std::vector<std::shared_ptr<partition::DirectoryState>>& states() const { return states_; }
@@ -122,15 +135,20 @@ class PartitionHost {
     log::OffsetCheckpoint cleaned_ends;
   };
   size_t directory_index(const std::string& partition_path) const;
+  int64_t probe_sync_us(const std::string& directory) const;
   Status agree_on_cluster(const Params& params);
   void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
                    log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const;
   Status open_directory(const Params& params, size_t index);
   std::string missing_directories() const;
 
+  /// The durable end of a partition that no directory holds: the directory that lost it, and the end.
+  std::optional<std::pair<size_t, Offset>> lost(const log::CommitKey& key) const;
+
   io::Disk& disk_;
   const io::Clock& clock_;
   io::Random& random_;
+  io::Loop* loop_ = nullptr;
   Trace trace_;
   std::function<void(const std::string&, const Error&)> on_storage_failure_;
   std::string cluster_id_;
@@ -139,6 +157,9 @@ class PartitionHost {
   std::vector<std::unique_ptr<log::DataDirectory>> directories_;
   std::vector<std::shared_ptr<partition::DirectoryState>> states_;
   std::vector<Checkpoints> checkpoints_;
+  std::vector<std::shared_ptr<partition::CommitJournal>> journals_;
+  std::map<std::string, partition::SyncMetrics> sync_metrics_;
+  std::vector<int64_t> probed_us_;
   std::vector<size_t> counts_;
   std::vector<Uuid> missing_ids_;                          // registered, not here
   std::set<std::pair<log::TopicPartition, Uuid>> missed_;  // partitions that lie in no directory that is here

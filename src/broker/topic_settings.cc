@@ -60,6 +60,8 @@ partition::PartitionConfig partition_config_of(const meta::TopicConfig& c) {
   }
   out.validation.strict = c.validation.strict;
   out.fsync = c.fsync;
+  out.flush_messages = c.flush_messages;
+  out.flush_ms = c.flush_ms;
   out.min_insync_replicas = static_cast<size_t>(std::max<int32_t>(c.min_insync_replicas, 1));
   return out;
 }

@@ -281,8 +281,8 @@ Status dump_small(const DumpJob& job, const std::string& name, bool& known) {
     put_table(job, "partition_metadata", table);
   } else if (name == log::kCommitFileName) {
     TRY_ASSIGN(const Bytes bytes, job.disk.read_file(job.path, kSmallFileMax));
-    log::DurableEnds ends;
-    const size_t sound = log::CommitFile::replay(bytes, ends);
+    const auto [ends, caps, sound, damaged] = log::CommitFile::replay(bytes);
+    if (damaged) job.problem("damaged before its end");
     if (sound != bytes.size()) job.problem(fmt::format("{} of {} bytes are sound", sound, bytes.size()));
     Table table({{"topic_id", "TOPIC ID"}, {"partition", "PARTITION"}, {"durable_end", "DURABLE END"}});
     for (const auto& [key, end] : ends)

@@ -6,6 +6,7 @@
 #include "cli/config_commands.h"
 #include "cli/json.h"
 #include "cli/table.h"
+#include "cli/topic_durability.h"
 #include "client/offsets.h"
 #include "wire/messages/create_partitions.h"
 #include "wire/messages/create_topics.h"
@@ -139,14 +140,15 @@ ExitCode run(const TopicDescribe& options, const Context& context) {
       if (!found.ok()) return fail(found.error());
       ends[i] = std::move(found).value();
     }
-    Table table({{"partition", "PARTITION"},
-                 {"leader", "LEADER"},
-                 {"leader_epoch", "EPOCH"},
-                 {"replicas", "REPLICAS"},
-                 {"isr", "ISR"},
-                 {"start_offset", "START"},
-                 {"end_offset", "END"},
-                 {"error", "ERROR"}});
+    const TopicDurability durability = topic_durability(**session, *topic);
+    std::vector<Column> columns{{"partition", "PARTITION"}, {"leader", "LEADER"}, {"leader_epoch", "EPOCH"},
+                                {"replicas", "REPLICAS"},   {"isr", "ISR"},       {"start_offset", "START"},
+                                {"end_offset", "END"}};
+    // Only where a broker told it: the leader's own disk.
+    const bool syncs_known = !durability.sync_micros.empty();
+    if (syncs_known) columns.push_back({"fsync_us", "FSYNC US"});
+    columns.push_back({"error", "ERROR"});
+    Table table(std::move(columns));
     for (const auto& p : topic->partitions) {
       Cell offsets[2];
       ErrorCode error = p.error;
@@ -156,9 +158,21 @@ ExitCode run(const TopicDescribe& options, const Context& context) {
         if (found->second.error == ErrorCode::none) offsets[i] = found->second.offset;
         if (error == ErrorCode::none) error = found->second.error;
       }
-      table.add({int64_t{p.id}, p.leader < 0 ? Cell() : Cell(int64_t{p.leader}), int64_t{p.leader_epoch},
-                 joined(p.replicas), joined(p.isr), offsets[0], offsets[1],
-                 error == ErrorCode::none ? Cell() : Cell(std::string(error_name(error)))});
+      std::vector<Cell> row{int64_t{p.id},
+                            p.leader < 0 ? Cell() : Cell(int64_t{p.leader}),
+                            int64_t{p.leader_epoch},
+                            joined(p.replicas),
+                            joined(p.isr),
+                            offsets[0],
+                            offsets[1]};
+      if (syncs_known) {
+        const auto sync = durability.sync_micros.find(p.id);
+        row.push_back(sync == durability.sync_micros.end() ? Cell() : Cell(sync->second));
+      }
+      std::string fault = error == ErrorCode::none ? std::string() : std::string(error_name(error));
+      if (p.leader < 0 && !p.offline.empty()) fault += " (offline on " + joined(p.offline) + ")";
+      row.push_back(fault.empty() ? Cell() : Cell(fault));
+      table.add(std::move(row));
     }
     Json one = Json::object();
     one["topic"] = name;
@@ -169,6 +183,7 @@ ExitCode run(const TopicDescribe& options, const Context& context) {
     }
     one["internal"] = topic->internal;
     one["replication_factor"] = replication_factor(*topic);
+    if (durability.mode) one["durability"] = *durability.mode;
     one["partitions"] = json_of(table);
     for (size_t i = 0; i < topic->partitions.size(); ++i) {
       one["partitions"][i]["replicas"] = topic->partitions[i].replicas;
@@ -176,9 +191,11 @@ ExitCode run(const TopicDescribe& options, const Context& context) {
     }
     all.push_back(std::move(one));
     if (!text.empty()) text += "\n";
-    text += fmt::format("{}  id {}  {} partitions  replication {}{}\n", printable(name),
+    text += fmt::format("{}  id {}  {} partitions  replication {}{}{}\n", printable(name),
                         topic->id.is_zero() ? "-" : topic->id.to_string(), topic->partitions.size(),
-                        replication_factor(*topic), topic->internal ? "  internal" : "");
+                        replication_factor(*topic),
+                        durability.mode ? "  durability " + printable(*durability.mode) : "",
+                        topic->internal ? "  internal" : "");
     text += table.text();
   }
   if (all.empty()) return outcome.code;

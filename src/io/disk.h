@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -68,6 +69,13 @@ struct DirectoryEntry {
   bool is_directory = false;
 };
 
+/// Who must not wait behind whom: work of one lane never queues behind another's.
+enum class Lane : uint8_t {
+  background,  // recovery, retention, compaction, checkpoints: may take long
+  sync,        // fdatasync that a reply waits for, and the commit file
+  read,        // reads that a client waits for
+};
+
 class DirectoryLock {
  public:
   virtual ~DirectoryLock() = default;  // releases
@@ -102,8 +110,13 @@ class Disk {
   /// Exclusive for the life of the result, also against other processes; already_exists if held.
   virtual Result<std::unique_ptr<DirectoryLock>> lock_directory(const std::string& path) = 0;
 
-  /// Runs `work` where blocking is allowed, then posts `done` to `home`.
+  /// Runs `work` where blocking is allowed, then posts `done` to `home`. The background lane.
   virtual void run(Loop& home, std::function<void()> work, std::function<void()> done) = 0;
+  /// The same in a lane of its own; a disk without lanes has one for all.
+  virtual void run_in(Lane lane, Loop& home, std::function<void()> work, std::function<void()> done) {
+    (void)lane;
+    run(home, std::move(work), std::move(done));
+  }
 
   /// Whole file, at most `max_bytes` (limit_exceeded otherwise).
   Result<Bytes> read_file(const std::string& path, size_t max_bytes);

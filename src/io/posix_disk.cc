@@ -68,7 +68,9 @@ std::string normalised(const std::string& path) {
 
 PosixDisk::PosixDisk(PosixDiskOptions options)
     : descriptors_(std::make_shared<DescriptorCache>(options.descriptors_max)),
-      workers_(options.threads, "disk") {}
+      workers_(options.threads, "disk"),
+      syncers_(options.sync_threads, "sync"),
+      readers_(options.read_threads, "read") {}
 
 Error PosixDisk::failure(int number, std::string_view what, const std::string& path) const {
   Error error = posix_error(number, what, path);
@@ -82,6 +84,8 @@ PosixDisk::~PosixDisk() {
 
 void PosixDisk::stop() {
   workers_.stop();
+  readers_.stop();
+  syncers_.stop();
 }
 
 Result<std::shared_ptr<File>> PosixDisk::open(const std::string& path, OpenMode mode) {
@@ -212,7 +216,12 @@ Result<std::unique_ptr<DirectoryLock>> PosixDisk::lock_directory(const std::stri
 }
 
 void PosixDisk::run(Loop& home, std::function<void()> work, std::function<void()> done) {
-  workers_.run([&home, work = std::move(work), done = std::move(done)]() mutable {
+  run_in(Lane::background, home, std::move(work), std::move(done));
+}
+
+void PosixDisk::run_in(Lane lane, Loop& home, std::function<void()> work, std::function<void()> done) {
+  WorkerPool& pool = lane == Lane::sync ? syncers_ : lane == Lane::read ? readers_ : workers_;
+  pool.run([&home, work = std::move(work), done = std::move(done)]() mutable {
     work();
     work = nullptr;  // what the work held is let go of before the loop goes on
     home.post(std::move(done));

@@ -14,6 +14,10 @@ namespace millrace::io {
 struct PosixDiskOptions {
   size_t descriptors_max = 8000;  // open at the same time, besides those in use
   size_t threads = 4;             // for run()
+  // fdatasync of 100 dirty files of 4 KiB each, ext4 on virtio: 1 thread 1571 ms, 4: 260, 8: 157, 16: 81,
+  // 32: 95 (a loaded machine; the file system's journal serves them together).
+  size_t sync_threads = 16;
+  size_t read_threads = 4;
 };
 
 class PosixDisk final : public Disk {
@@ -37,12 +41,13 @@ class PosixDisk final : public Disk {
   Result<std::unique_ptr<DirectoryLock>> lock_directory(const std::string& path) override;
   /// Thread-safe, first in first out. `home` must outlive the disk's stop().
   void run(Loop& home, std::function<void()> work, std::function<void()> done) override;
+  void run_in(Lane lane, Loop& home, std::function<void()> work, std::function<void()> done) override;
 
   /// Finishes what was given to run() and joins the threads; run() may not be called after. Stop the disk
   /// before the loops, or completions are lost.
   void stop();
   /// Work given to run() that waits for a thread.
-  size_t queued() const { return workers_.queued(); }
+  size_t queued() const { return workers_.queued() + syncers_.queued() + readers_.queued(); }
   size_t open_descriptors() const { return descriptors_->open_count(); }
 
  private:
@@ -52,6 +57,8 @@ class PosixDisk final : public Disk {
 
   std::shared_ptr<DescriptorCache> descriptors_;
   WorkerPool workers_;
+  WorkerPool syncers_;
+  WorkerPool readers_;
 };
 
 /// "a//b/./c/" -> "a/b/c".

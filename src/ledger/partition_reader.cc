@@ -20,40 +20,33 @@ struct PartitionReader::Step {
     int32_t count = 0;
     Bytes records;
   };
-  std::vector<std::shared_ptr<const io::FileRegion>> regions;
   std::vector<Batch> batches;
-  Offset next{-1};
+  Offset next{-1};  // none: there is nothing more
   Status status;
 
-  Status read();
+  Status read(partition::Partition& partition, Offset from);
 };
 
-Status PartitionReader::Step::read() {
+Status PartitionReader::Step::read(partition::Partition& partition, Offset from) {
+  partition::Offsets offsets;
+  TRY_ASSIGN(
+      const partition::Fetched fetched,
+      partition.fetch_cold(from, kStepBytes, true, partition::Isolation::read_uncommitted, {}, offsets));
   record::Codecs codecs;
-  for (const auto& region : regions) {
-    Bytes bytes(region->length);
-    TRY_ASSIGN(const size_t got, region->file->read_at(region->position, bytes));
-    if (got != bytes.size()) return Error(ErrorCode::corrupt, region->file->path() + " ends early");
-    record::BatchIterator batches_of(bytes);
-    while (true) {
-      TRY_ASSIGN(const std::optional<record::BatchView> batch, batches_of.next());
-      if (!batch) break;
-      if (!batch->crc_matches()) {
-        return Error(ErrorCode::corrupt,
-                     "checksum mismatch at offset " + std::to_string(batch->base_offset().v));
-      }
-      next = batch->next_offset();
-      if (batch->is_control()) continue;
-      Batch b{batch->base_offset(), batch->base_timestamp(), batch->record_count(), {}};
-      if (batch->codec() == record::Codec::none) {
-        b.records = to_bytes(batch->records());
-      } else {
-        TRY_ASSIGN(b.records, codecs.decompress(batch->codec(), batch->records(), kInflatedMax));
-      }
-      batches.push_back(std::move(b));
+  record::BatchIterator batches_of(fetched.verified);
+  while (true) {
+    TRY_ASSIGN(const std::optional<record::BatchView> batch, batches_of.next());
+    if (!batch) return {};
+    next = batch->next_offset();
+    if (batch->is_control()) continue;
+    Batch b{batch->base_offset(), batch->base_timestamp(), batch->record_count(), {}};
+    if (batch->codec() == record::Codec::none) {
+      b.records = to_bytes(batch->records());
+    } else {
+      TRY_ASSIGN(b.records, codecs.decompress(batch->codec(), batch->records(), kInflatedMax));
     }
+    batches.push_back(std::move(b));
   }
-  return {};
 }
 
 void PartitionReader::run(OnRecord on_record, OnEnd on_end) {
@@ -69,27 +62,20 @@ void PartitionReader::run(OnRecord on_record, OnEnd on_end) {
 }
 
 void PartitionReader::next() {
-  partition::Offsets offsets;
-  Result<partition::Fetched> fetched =
-      partition_->fetch(at_, kStepBytes, true, partition::Isolation::read_uncommitted, {}, offsets);
-  if (!fetched.ok()) {
-    on_end_(fetched.error(), records_);
-    return;
-  }
-  if (fetched->bytes == 0) {
-    on_end_({}, records_);
-    return;
-  }
   auto step = std::make_shared<Step>();
-  step->regions = std::move(fetched->regions);
-  disk_.run(
-      loop_, [step] { step->status = step->read(); },
+  disk_.run_in(
+      io::Lane::read, loop_,
+      [step, partition = partition_, from = at_] { step->status = step->read(*partition, from); },
       [self = shared_from_this(), step] { self->deliver(*step); });
 }
 
 void PartitionReader::deliver(Step& step) {
   if (!step.status.ok()) {
     on_end_(step.status, records_);
+    return;
+  }
+  if (step.next == Offset(-1)) {
+    on_end_({}, records_);
     return;
   }
   for (const Step::Batch& b : step.batches) {

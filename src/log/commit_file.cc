@@ -1,5 +1,6 @@
 #include "log/commit_file.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/crc32c.h"
@@ -11,53 +12,88 @@ namespace {
 
 constexpr size_t kFrameHead = 9;
 constexpr uint8_t kKindDurableEnds = 1;
-constexpr size_t kDurableEndSize = 28;
+constexpr uint8_t kKindCaps = 2;
+constexpr size_t kEntrySize = 28;
+constexpr Offset kNoCap{-1};
 
-bool fold_durable_ends(ByteView payload, DurableEnds& ends) {
-  if (payload.size() < 4) return false;
-  const auto count = load_be<int32_t>(payload.data());
-  if (count < 0 || payload.size() - 4 != static_cast<size_t>(count) * kDurableEndSize) return false;
-  for (size_t at = 4; at < payload.size(); at += kDurableEndSize) {
-    CommitKey key;
-    std::copy_n(payload.begin() + static_cast<std::ptrdiff_t>(at), key.topic_id.bytes.size(),
-                key.topic_id.bytes.begin());
-    key.partition = PartitionId(load_be<int32_t>(&payload[at + 16]));
-    ends[key] = Offset(load_be<int64_t>(&payload[at + 20]));
-  }
-  return true;
-}
-
-}  // namespace
-
-Bytes CommitFile::encode(std::span<const std::pair<CommitKey, Offset>> changes) {
-  const size_t payload = 4 + changes.size() * kDurableEndSize;
+Bytes encode_entries(uint8_t kind, std::span<const std::pair<CommitKey, Offset>> changes) {
+  const size_t payload = 4 + changes.size() * kEntrySize;
   Bytes out(kFrameHead + payload);
   store_be(&out[0], static_cast<uint32_t>(payload));
-  out[8] = kKindDurableEnds;
+  out[8] = kind;
   store_be(&out[kFrameHead], static_cast<int32_t>(changes.size()));
   uint8_t* p = out.data() + kFrameHead + 4;
   for (const auto& [key, end] : changes) {
     std::copy(key.topic_id.bytes.begin(), key.topic_id.bytes.end(), p);
     store_be(p + 16, key.partition.v);
     store_be(p + 20, end.v);
-    p += kDurableEndSize;
+    p += kEntrySize;
   }
   store_be(&out[4], crc32c(ByteView(out).subspan(8)));
   return out;
 }
 
-size_t CommitFile::replay(ByteView file, DurableEnds& ends) {
-  size_t at = 0;
-  while (file.size() - at >= kFrameHead) {
-    const auto payload = load_be<uint32_t>(&file[at]);
-    if (payload > file.size() - at - kFrameHead) break;
-    if (load_be<uint32_t>(&file[at + 4]) != crc32c(file.subspan(at + 8, 1 + size_t{payload}))) break;
-    // An unknown kind that verifies was written by a later version: skipped.
-    if (file[at + 8] == kKindDurableEnds && !fold_durable_ends(file.subspan(at + kFrameHead, payload), ends))
-      break;
-    at += kFrameHead + payload;
+bool has_entries(ByteView payload) {
+  if (payload.size() < 4) return false;
+  const auto count = load_be<int32_t>(payload.data());
+  return count >= 0 && payload.size() - 4 == static_cast<size_t>(count) * kEntrySize;
+}
+
+void fold_entries(ByteView payload, DurableEnds& into) {
+  for (size_t at = 4; at < payload.size(); at += kEntrySize) {
+    CommitKey key;
+    std::copy_n(payload.begin() + static_cast<std::ptrdiff_t>(at), key.topic_id.bytes.size(),
+                key.topic_id.bytes.begin());
+    key.partition = PartitionId(load_be<int32_t>(&payload[at + 16]));
+    into[key] = Offset(load_be<int64_t>(&payload[at + 20]));
   }
-  return at;
+}
+
+/// The frame at `at`, or 0 bytes. `known_kinds`: only kinds whose form can be checked before the checksum, so
+/// that a search through damage stays cheap and finds nothing by chance.
+size_t frame_at(ByteView file, size_t at, bool known_kinds) {
+  if (file.size() - at < kFrameHead) return 0;
+  const auto payload = load_be<uint32_t>(&file[at]);
+  if (payload > file.size() - at - kFrameHead) return 0;
+  const uint8_t kind = file[at + 8];
+  const bool known = kind == kKindDurableEnds || kind == kKindCaps;
+  if (known && !has_entries(file.subspan(at + kFrameHead, payload))) return 0;
+  if (known_kinds && !known) return 0;
+  if (load_be<uint32_t>(&file[at + 4]) != crc32c(file.subspan(at + 8, 1 + size_t{payload}))) return 0;
+  return kFrameHead + payload;
+}
+
+}  // namespace
+
+Bytes CommitFile::encode(std::span<const std::pair<CommitKey, Offset>> changes) {
+  return encode_entries(kKindDurableEnds, changes);
+}
+
+Bytes CommitFile::encode_caps(std::span<const std::pair<CommitKey, Offset>> changes) {
+  return encode_entries(kKindCaps, changes);
+}
+
+CommitFile::Replayed CommitFile::replay(ByteView file) {
+  Replayed out;
+  bool in_step = true;
+  for (size_t at = 0; at < file.size();) {
+    const size_t frame = frame_at(file, at, !in_step);
+    if (frame == 0) {
+      in_step = false;
+      ++at;
+      continue;
+    }
+    out.damaged = out.damaged || !in_step;
+    in_step = true;
+    const ByteView payload = file.subspan(at + kFrameHead, frame - kFrameHead);
+    // An unknown kind that verifies was written by a later version: skipped.
+    if (file[at + 8] == kKindDurableEnds) fold_entries(payload, out.ends);
+    if (file[at + 8] == kKindCaps) fold_entries(payload, out.caps);
+    at += frame;
+    out.bytes = at;
+  }
+  std::erase_if(out.caps, [](const auto& cap) { return cap.second == kNoCap; });
+  return out;
 }
 
 Result<std::unique_ptr<CommitFile>> CommitFile::open(io::Disk& disk, const std::string& data_directory,
@@ -67,16 +103,43 @@ Result<std::unique_ptr<CommitFile>> CommitFile::open(io::Disk& disk, const std::
   TRY_ASSIGN(out->file_, disk.open(out->path_, io::OpenMode::create));
   if (!existed) TRY(disk.sync_directory(data_directory));
   TRY_ASSIGN(const Bytes content, disk.read_file(out->path_, kCommitFileMaxBytes));
-  out->size_ = replay(content, out->ends_);
-  if (out->size_ < content.size()) TRY(out->file_->truncate(out->size_));
+  Replayed replayed = replay(content);
+  out->ends_ = std::move(replayed.ends);
+  out->caps_ = std::move(replayed.caps);
+  out->size_ = replayed.bytes;
+  out->was_damaged_ = replayed.damaged;
+  if (replayed.damaged) {
+    TRY(out->rewrite());
+  } else if (out->size_ < content.size()) {
+    TRY(out->file_->truncate(out->size_));
+  }
   if (ends != nullptr) *ends = out->ends_;
   return out;
 }
 
+uint64_t CommitFile::rewrite_at() const {
+  // Several times what it would shrink to, or a directory of many partitions would be rewritten all the time.
+  return std::max<uint64_t>(rewrite_bytes_, uint64_t{4} * (ends_.size() + caps_.size()) * kEntrySize);
+}
+
 Status CommitFile::record(std::span<const std::pair<CommitKey, Offset>> changes, bool sync) {
   for (const auto& [key, end] : changes) ends_[key] = end;
-  if (size_ >= rewrite_bytes_) return rewrite();
-  const Bytes frame = encode(changes);
+  return append(encode(changes), sync);
+}
+
+Status CommitFile::record_caps(std::span<const std::pair<CommitKey, Offset>> changes, bool sync) {
+  for (const auto& [key, cap] : changes) {
+    if (cap == kNoCap) {
+      caps_.erase(key);
+    } else {
+      caps_[key] = cap;
+    }
+  }
+  return append(encode_caps(changes), sync);
+}
+
+Status CommitFile::append(ByteView frame, bool sync) {
+  if (size_ >= rewrite_at()) return rewrite();
   Status written = file_->write_at(size_, frame);
   if (!written) {
     // A torn frame would hide later ones from replay().
@@ -88,11 +151,14 @@ Status CommitFile::record(std::span<const std::pair<CommitKey, Offset>> changes,
 }
 
 Status CommitFile::rewrite() {
-  const std::vector<std::pair<CommitKey, Offset>> all(ends_.begin(), ends_.end());
-  const Bytes frame = encode(all);
-  TRY(disk_.replace_file(path_, frame));
+  const std::vector<std::pair<CommitKey, Offset>> ends(ends_.begin(), ends_.end());
+  const std::vector<std::pair<CommitKey, Offset>> caps(caps_.begin(), caps_.end());
+  Bytes content = encode(ends);
+  const Bytes more = encode_caps(caps);
+  if (!caps.empty()) content.insert(content.end(), more.begin(), more.end());
+  TRY(disk_.replace_file(path_, content));
   TRY_ASSIGN(file_, disk_.open(path_, io::OpenMode::write));
-  size_ = frame.size();
+  size_ = content.size();
   return {};
 }
 

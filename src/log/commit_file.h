@@ -5,8 +5,11 @@
 //
 // Frame (big-endian):  0 payload bytes u32 | 4 CRC-32C of kind and payload u32 | 8 kind u8 | 9 payload
 //   kind 1, durable ends: i32 entries, each: topic id 16 bytes | partition i32 | end offset i64
-// Reading stops at the first frame that does not verify (a torn tail); a later entry replaces an earlier one,
-// also when it is lower (truncation).
+//   kind 2, caps: the same entries; the recovery point in the checkpoint file counts at most up to `end`
+//           (written before a truncation; -1: the checkpoint has been written since and holds again)
+// A later entry replaces an earlier one, also when it is lower (truncation). What does not verify at the end
+// is a torn tail and is cut. In the middle it is damage: entries are whole values, so reading goes on at the
+// next frame that verifies, and the file is written anew.
 #pragma once
 
 #include <cstdint>
@@ -40,22 +43,38 @@ class CommitFile {
   /// Opens or creates the file; `ends` gets what it says.
   static Result<std::unique_ptr<CommitFile>> open(io::Disk& disk, const std::string& data_directory,
                                                   DurableEnds* ends);
-  /// Appends one frame and syncs it if `sync`. Rewrites the file from `all` when it passed its limit.
-  /// Errors: no_space, io_error.
+  /// Appends one frame and syncs it if `sync`. Rewrites the file when it passed its limit. Errors: no_space
+  /// (nothing was recorded; the same changes may be recorded later), io_error.
   Status record(std::span<const std::pair<CommitKey, Offset>> changes, bool sync);
+  /// The same for caps of recovery points.
+  Status record_caps(std::span<const std::pair<CommitKey, Offset>> changes, bool sync);
   /// Forgets partitions that are gone (applied at the next rewrite).
-  void forget(const CommitKey& key) { ends_.erase(key); }
+  void forget(const CommitKey& key) {
+    ends_.erase(key);
+    caps_.erase(key);
+  }
   const DurableEnds& ends() const { return ends_; }
+  const DurableEnds& caps() const { return caps_; }
+  /// Whether open() found damage that was no torn tail.
+  bool was_damaged() const { return was_damaged_; }
   uint64_t size_bytes() const { return size_; }
   void set_rewrite_bytes(uint64_t bytes) { rewrite_bytes_ = bytes; }
 
   static Bytes encode(std::span<const std::pair<CommitKey, Offset>> changes);
-  /// Folds the frames of `file` into `ends`; returns the bytes that verified.
-  static size_t replay(ByteView file, DurableEnds& ends);
+  static Bytes encode_caps(std::span<const std::pair<CommitKey, Offset>> changes);
+  struct Replayed {
+    DurableEnds ends;
+    DurableEnds caps;
+    size_t bytes = 0;      // up to the end of the last frame that verified
+    bool damaged = false;  // something before that did not
+  };
+  static Replayed replay(ByteView file);
 
  private:
   CommitFile(io::Disk& disk, std::string path) : disk_(disk), path_(std::move(path)) {}
+  Status append(ByteView frame, bool sync);
   Status rewrite();
+  uint64_t rewrite_at() const;
 
   io::Disk& disk_;
   std::string path_;
@@ -63,6 +82,8 @@ class CommitFile {
   uint64_t size_ = 0;
   uint64_t rewrite_bytes_ = 4u << 20;
   DurableEnds ends_;
+  DurableEnds caps_;
+  bool was_damaged_ = false;
 };
 
 }  // namespace millrace::log

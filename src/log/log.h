@@ -39,12 +39,13 @@ struct OpenParams {
   std::string directory;
   LogConfig config;
   Now now;
-  bool clean_shutdown = false;  // nothing needs scanning
-  Offset recovery_point{0};     // from the checkpoint; scanning begins here after an unclean stop
-  Offset durable_end{0};        // from the commit file; damage below max(this, recovery_point) is `corrupt`
-  Offset log_start_offset{0};   // from the checkpoint
-  Offset cleaned_end{0};        // from the cleaner's checkpoint: what lies below is compacted
-  bool create = false;          // a new partition: the directory may be absent or empty
+  bool clean_shutdown = false;   // nothing needs scanning
+  Offset recovery_point{0};      // from the checkpoint; scanning begins here after an unclean stop
+  Offset durable_end{0};         // from the commit file; damage below max(this, recovery_point) is `corrupt`
+  Offset log_start_offset{0};    // from the checkpoint
+  bool log_start_exact = false;  // it is as the clean stop left it: a log that begins later misses segments
+  Offset cleaned_end{0};         // from the cleaner's checkpoint: what lies below is compacted
+  bool create = false;           // a new partition: the directory may be absent or empty
 };
 
 struct AppendResult {
@@ -160,6 +161,12 @@ class Log {
   /// `at_least_one`, however large; of one segment. Errors: offset_out_of_range, corrupt, io_error.
   Result<ReadResult> read(Offset from, size_t max_bytes, Offset upper_bound, bool at_least_one,
                           ReadMode mode = ReadMode::may_block);
+  /// What read() with cached_only may have lacked: read it (outside the lock) and ask again.
+  struct ColdParts {
+    std::vector<std::string> files;       // index files that are not loaded
+    std::vector<io::FileRegion> regions;  // where batch headers are to be looked at
+  };
+  ColdParts cold_parts(Offset from, size_t max_bytes, Offset upper_bound) const;
   /// Reads the bytes of a result (tests, tools, state machines; `net` sends regions instead). No lock needed.
   static Result<Bytes> read_bytes(const ReadResult& result);
   /// Aborted transactions that overlap [from, upper_bound), by first offset (FetchResponse).
@@ -178,6 +185,9 @@ class Log {
   Offset recovery_point() const { return recovery_point_; }
   uint64_t size_bytes() const { return size_bytes_; }
   std::vector<SegmentInfo> segments() const;
+  SegmentInfo active_segment() const {
+    return {active().base_offset(), active().next_offset(), active().size_bytes(), true};
+  }
   size_t segment_count() const { return segments_.size(); }
   bool failed() const { return failed_; }
   bool closed() const { return closed_; }

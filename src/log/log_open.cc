@@ -177,8 +177,9 @@ Status LogOpener::finish_swap(Offset offset) {
 // Missing files are damage, not an empty log.
 Status LogOpener::check_may_be_empty() const {
   if (known_durable() > params_.log_start_offset) {
-    return Error(ErrorCode::corrupt, fmt::format("{}: no segments, but the log reached offset {}",
-                                                 log_.directory_, known_durable().v));
+    return Error(ErrorCode::corrupt,
+                 fmt::format("{}: no segments, but everything below offset {} was synced: files are missing",
+                             log_.directory_, known_durable().v));
   }
   return {};
 }
@@ -334,9 +335,13 @@ void LogOpener::note_epoch(const BatchHeader& batch) {
 Status LogOpener::cut(size_t at, const Segment::ScanResult& scan) {
   Segment& segment = *log_.segments_[at];
   if (params_.clean_shutdown || segment.next_offset() < known_durable()) {
-    return Error(ErrorCode::corrupt, fmt::format("{}; it is below offset {}, which was on disk", scan.damage,
-                                                 params_.clean_shutdown ? std::string("the clean end")
-                                                                        : std::to_string(known_durable().v)));
+    if (params_.clean_shutdown) {
+      return Error(ErrorCode::corrupt,
+                   fmt::format("{}; the log was closed cleanly, so this is no torn tail", scan.damage));
+    }
+    return Error(ErrorCode::corrupt,
+                 fmt::format("{}; readable up to offset {}, but everything below offset {} was synced",
+                             scan.damage, segment.next_offset().v, known_durable().v));
   }
   TRY_ASSIGN(const uint64_t file_bytes, segment.file()->size());
   stats_.bytes_cut += file_bytes - segment.size_bytes();
@@ -362,8 +367,16 @@ Status LogOpener::cut(size_t at, const Segment::ScanResult& scan) {
 Status LogOpener::check_ends() {
   const Offset end = log_.active().next_offset();
   if (end < known_durable()) {
-    return Error(ErrorCode::corrupt, fmt::format("{}: ends at offset {}, but reached {} on disk",
-                                                 log_.directory_, end.v, known_durable().v));
+    return Error(
+        ErrorCode::corrupt,
+        fmt::format("{}: ends at position {} with offset {}, but everything below offset {} was synced",
+                    log_.active().file()->path(), log_.active().size_bytes(), end.v, known_durable().v));
+  }
+  const Offset first = log_.segments_.front()->base_offset();
+  if (params_.log_start_exact && !log_.config_.compact_policy && first > params_.log_start_offset) {
+    return Error(ErrorCode::corrupt,
+                 fmt::format("{}: the first segment begins at offset {}, the log at {}: segments are missing",
+                             log_.directory_, first.v, params_.log_start_offset.v));
   }
   log_.log_end_offset_ = end;
   log_.log_start_offset_ = std::max(params_.log_start_offset, log_.segments_.front()->base_offset());

@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kLandmarks = 16;
 constexpr size_t kLoadedIndexesMax = 4;  // of closed segments, per log
 constexpr size_t kReadWindow = 8192;
+constexpr size_t kColdWindow = 32 * 1024;
 constexpr size_t kInflatedMax = 128u << 20;
 
 }  // namespace
@@ -146,6 +147,32 @@ Result<Place> Log::end_of_read(size_t segment, const Place& start, size_t max_by
     if (!fits) break;
   }
   return last;
+}
+
+Log::ColdParts Log::cold_parts(Offset from, size_t max_bytes, Offset upper_bound) const {
+  ColdParts out;
+  const size_t i = segment_index_of(from);
+  const Segment& s = *segments_[i];
+  if (!s.indexes_loaded()) {
+    out.files = {s.path_of(FileKind::offset_index), s.path_of(FileKind::time_index)};
+    return out;
+  }
+  const auto add = [&](uint64_t position) {
+    if (position < s.size_bytes())
+      out.regions.emplace_back(
+          s.file(), position,
+          static_cast<size_t>(std::min<uint64_t>(kColdWindow, s.size_bytes() - position)));
+  };
+  const auto near = [&](Offset offset) {
+    const auto entry = s.offset_index().floor_offset(offset - s.base_offset());
+    return entry ? static_cast<uint64_t>(entry->position) : uint64_t{0};
+  };
+  const uint64_t start = near(std::max(from, s.base_offset()));
+  add(start);
+  if (upper_bound < s.next_offset()) add(near(upper_bound));
+  if (const auto limit = s.offset_index().floor_position(start + max_bytes))
+    add(static_cast<uint64_t>(limit->position));
+  return out;
 }
 
 Result<Bytes> Log::read_bytes(const ReadResult& result) {

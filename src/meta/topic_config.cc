@@ -104,6 +104,8 @@ TopicConfig topic_config(const ConfigView& view, std::string_view topic) {
   c.compaction.min_dirty_ratio = read.real("min.cleanable.dirty.ratio");
 
   c.fsync = read.is("durability", "fsync");
+  c.flush_messages = read.number("flush.messages");
+  c.flush_ms = read.number("flush.ms");
   c.log_append_time = read.is("message.timestamp.type", "LogAppendTime");
   c.min_insync_replicas = read.number32("min.insync.replicas");
   c.unclean_leader_election = read.flag("unclean.leader.election.enable");

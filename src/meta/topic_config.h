@@ -52,6 +52,8 @@ struct TopicConfig {
   Validation validation;
   Compaction compaction;
   bool fsync = true;             // durability=fsync; false: replicated
+  int64_t flush_messages = std::numeric_limits<int64_t>::max();
+  int64_t flush_ms = std::numeric_limits<int64_t>::max();
   bool log_append_time = false;  // message.timestamp.type=LogAppendTime
   int32_t min_insync_replicas = 2;
   bool unclean_leader_election = false;

@@ -135,21 +135,19 @@ const OptionDef kTopicOptions[] = {
     {.name = "flush.messages",
      .type = ConfigType::int64,
      .default_value = kInt64Max,
-     .doc = "Kafka's record count between forced syncs. Millrace syncs as durability says and only remembers "
-            "this value.",
+     .doc = "An append that leaves this many records unsynced is answered when they are synced, whatever its "
+            "acks and whatever durability says.",
      .min = 1,
      .scope = kTopic,
-     .synonyms = kFlushMessages,
-     .used = false},
+     .synonyms = kFlushMessages},
     {.name = "flush.ms",
      .type = ConfigType::int64,
      .default_value = kInt64Max,
-     .doc = "Kafka's time between forced syncs. Millrace syncs as durability says and only remembers this "
-            "value.",
+     .doc = "Unsynced records are synced when they are this old. durability=fsync syncs them within 10 ms, "
+            "durability=replicated once a minute if this says nothing else.",
      .min = 0,
      .scope = kTopic,
-     .synonyms = kFlushMs,
-     .used = false},
+     .synonyms = kFlushMs},
     {.name = "follower.replication.throttled.replicas",
      .type = ConfigType::list,
      .default_value = "",

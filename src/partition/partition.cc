@@ -3,12 +3,20 @@
 #include <algorithm>
 
 #include "partition/partition_notices.h"
+#include "record/batch_iterator.h"
 
 namespace millrace::partition {
 namespace {
 
 // Every append starts a sync within this time, whatever its acks.
 constexpr int64_t kSyncDelayMs = 10;
+// Whether a slice is in the page cache is asked for one byte in so many; the last of what this process wrote
+// is taken to be there.
+constexpr size_t kProbeStride = 64 * 1024;
+constexpr uint64_t kSurelyCachedBytes = 1u << 20;
+constexpr size_t kWarmUpsMax = 4;             // then the lock is held while the medium is read
+constexpr size_t kIndexBytesMax = 64u << 20;  // of an index file
+constexpr size_t kDamagesMax = 1'000;         // places remembered
 
 size_t effective_min_insync(const PartitionConfig& config, size_t replicas) {
   return std::min(static_cast<size_t>(config.min_insync_replicas), replicas);
@@ -37,7 +45,8 @@ Partition::Partition(Environment environment, PartitionName name, Uuid topic_id,
       topic_id_(topic_id),
       directory_(std::move(directory)),
       config_(std::move(config)),
-      log_(std::move(log)) {
+      log_(std::move(log)),
+      opened_end_(log_->log_end_offset()) {
   ASSERT(log_ != nullptr && config_ != nullptr);
 }
 
@@ -82,7 +91,10 @@ Status Partition::lead(const Leadership& leadership) {
                       log_->log_start_offset());
       log_->on_high_watermark(leader_->high_watermark());
       stopped_ = ErrorCode::none;
+      note_durable_locked();
       // Of an epoch that follows its own: the flush above was the sync that they wait for.
+      flush_waits_.take_up_to(log_->durable_end(), notices.commits);
+      flush_commit_waits_.move_up_to(log_->durable_end(), commit_waits_);
       commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
       data_watches_.take_armed(notices.data);
     } else {
@@ -112,10 +124,15 @@ void Partition::stop(ErrorCode why) {
     stopped_ = why;
     leader_.reset();
     // What waits was appended: only "timed out" is true about it (it may or may not survive).
-    commit_waits_.take_all(ErrorCode::request_timed_out, notices.commits);
+    take_waits_locked(notices);
     data_watches_.take_armed(notices.data);
   }
   tell(std::move(notices));
+}
+
+void Partition::take_waits_locked(Notices& notices) {
+  for (CommitWaits* waits : {&commit_waits_, &flush_waits_, &flush_commit_waits_})
+    waits->take_all(ErrorCode::request_timed_out, notices.commits);
 }
 
 ErrorCode Partition::serving_locked(EpochCheck check) const {
@@ -161,11 +178,14 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
     if (appended.ok()) {
       result = Appended{appended->base_offset, appended->last_offset, appended->timestamp,
                         appended->log_start_offset, appended->duplicate};
+      const int64_t unsynced = log_->log_end_offset() - log_->durable_end();
+      result->flush = unsynced >= config_->flush_messages && log_->durable_end() <= appended->last_offset;
       if (!appended->duplicate) {
-        if (config_->fsync) {
-          request_sync_locked(loop, acks_all);
-        }
+        ++batches_appended_;
+        request_sync_locked(loop, (config_->fsync && acks_all) || result->flush);
         on_ends_locked(notices);
+      } else if (result->flush) {
+        request_sync_locked(loop, true);
       }
     } else {
       result = appended.error();
@@ -183,6 +203,9 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
 void Partition::on_ends_locked(Notices& notices) {
   if (!leader_) return;
   const Offset end = log_->log_end_offset();
+  flush_waits_.take_up_to(log_->durable_end(), notices.commits);
+  flush_commit_waits_.move_up_to(log_->durable_end(), commit_waits_);
+  commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
   if (!leader_->on_local(
           {end, config_->fsync ? std::max(log_->durable_end(), leader_->local().durable_end) : end})) {
     return;
@@ -192,13 +215,17 @@ void Partition::on_ends_locked(Notices& notices) {
   data_watches_.take_armed(notices.data);
 }
 
-bool Partition::await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> waiter, uint64_t tag) {
+bool Partition::await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> waiter, uint64_t tag,
+                             Awaited what) {
   Notices notices;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ == ErrorCode::none) {
-      if (leader_->high_watermark() >= committed_at) return true;
-      commit_waits_.add(committed_at, std::move(waiter), tag);
+      const bool flushed = !what.flushed || log_->durable_end() >= committed_at;
+      const bool committed = !what.committed || leader_->high_watermark() >= committed_at;
+      if (flushed && committed) return true;
+      CommitWaits& waits = flushed ? commit_waits_ : what.committed ? flush_commit_waits_ : flush_waits_;
+      waits.add(committed_at, std::move(waiter), tag);
       return false;
     }
     notices.commits.push_back({std::move(waiter), tag, ErrorCode::request_timed_out});
@@ -207,67 +234,104 @@ bool Partition::await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> 
   return false;
 }
 
-// Appends of one tick share one sync: it begins when the tick of the loop that appended ends.
-void Partition::request_sync_locked(io::Loop& loop, bool urgent) {
-  if (sync_running_) {
-    sync_again_ = true;
+// Appends of one tick share one sync: it begins when the tick of the loop that appended ends. What nobody
+// waits for is synced a little later, so that more come along.
+void Partition::request_sync_locked(io::Loop& loop, bool somebody_waits) {
+  if (somebody_waits) {
+    if (sync_running_) {
+      sync_again_ = true;
+    } else if (!sync_scheduled_) {
+      sync_scheduled_ = true;
+      loop.at_end_of_tick(
+          [self = shared_from_this(), &loop] { self->begin_sync(loop, log::SyncScope::records); });
+    }
     return;
   }
-  if (urgent) {
-    if (sync_scheduled_) return;
-    sync_scheduled_ = true;
-    loop.at_end_of_tick(
-        [self = shared_from_this(), &loop] { self->begin_sync(loop, log::SyncScope::records); });
-    return;
-  }
-  if (sync_again_) return;
-  sync_again_ = true;
-  loop.call_after(kSyncDelayMs,
-                  [self = shared_from_this(), &loop] { self->begin_sync(loop, log::SyncScope::records); });
+  const int64_t delay_ms = config_->fsync ? std::min(kSyncDelayMs, config_->flush_ms) : config_->flush_ms;
+  if (sync_timed_ || delay_ms == INT64_MAX) return;  // without either the checkpoint does it
+  sync_timed_ = true;
+  loop.call_after(delay_ms, [self = shared_from_this(), &loop] {
+    {
+      const std::lock_guard lock(self->mutex_);
+      self->sync_timed_ = false;
+      if (self->sync_running_) {
+        self->sync_again_ = true;
+        return;
+      }
+      if (self->log_->durable_end() >= self->log_->log_end_offset()) return;
+    }
+    self->begin_sync(loop, log::SyncScope::records);
+  });
 }
 
+struct Partition::Sync {
+  log::SyncPlan plan;
+  bool checkpoint = false;
+  uint64_t batches = 0;  // appended when it was planned
+  Status outcome;
+  int64_t took_ns = 0;
+};
+
 void Partition::begin_sync(io::Loop& loop, log::SyncScope scope) {
-  auto plan = std::make_shared<log::SyncPlan>();
+  auto sync = std::make_shared<Sync>();
+  sync->checkpoint = scope == log::SyncScope::everything;
   {
     const std::lock_guard lock(mutex_);
-    sync_scheduled_ = false;
-    if (sync_running_ || log_->failed() || log_->closed()) return;
-    sync_again_ = false;
+    bool& running = sync->checkpoint ? checkpoint_running_ : sync_running_;
+    if (!sync->checkpoint) sync_scheduled_ = false;
+    if (running || log_->failed() || log_->closed()) return;
+    if (!sync->checkpoint) sync_again_ = false;
     Result<log::SyncPlan> made = log_->plan_sync(scope);
     if (!made.ok()) {
       env_.trace.warn("{}: the indexes could not be written: {}", name_.text(), made.error().message);
       return;
     }
-    *plan = std::move(*made);
-    if (plan->empty()) {
-      log_->synced(*plan, {});  // nothing to be done for it to be true
+    sync->plan = std::move(*made);
+    sync->batches = batches_appended_;
+    if (sync->plan.empty()) {
+      log_->synced(sync->plan, {});  // nothing to be done for it to be true
       return;
     }
-    sync_running_ = true;
+    running = true;
   }
-  auto outcome = std::make_shared<Status>();
-  env_.disk->run(
-      loop,
-      [self = shared_from_this(), plan, outcome] {
+  // A checkpoint is in no hurry, and must not stand before those who are.
+  env_.disk->run_in(
+      sync->checkpoint ? io::Lane::background : io::Lane::sync, loop,
+      [self = shared_from_this(), sync] {
+        const int64_t begun_ns = self->env_.clock->mono_ns();
         const std::lock_guard files(self->files_mutex_);
         // Its paths may be those of a new partition of this name by now.
-        if (!self->removed_) *outcome = plan->run(*self->env_.disk);
+        if (!self->removed_) sync->outcome = sync->plan.run(*self->env_.disk);
+        sync->took_ns = self->env_.clock->mono_ns() - begun_ns;
       },
-      [self = shared_from_this(), plan, outcome, &loop] { self->end_sync(loop, *plan, *outcome); });
+      [self = shared_from_this(), sync, &loop] { self->end_sync(loop, *sync); });
 }
 
-void Partition::end_sync(io::Loop& loop, const log::SyncPlan& plan, const Status& status) {
+void Partition::end_sync(io::Loop& loop, const Sync& sync) {
   Notices notices;
   bool again = false;
   {
     const std::lock_guard lock(mutex_);
-    sync_running_ = false;
+    (sync.checkpoint ? checkpoint_running_ : sync_running_) = false;
     // Of a directory that failed meanwhile nothing is acknowledged any more.
-    const Status outcome = status.ok() ? usable() : status;
-    log_->synced(plan, outcome);
+    const Status outcome = sync.outcome.ok() ? usable() : sync.outcome;
+    const Offset before = log_->durable_end();
+    log_->synced(sync.plan, outcome);
+    if (outcome.ok()) {
+      if (env_.sync.seconds != nullptr && !sync.checkpoint) env_.sync.seconds->observe_ns(sync.took_ns);
+      if (env_.sync.records != nullptr && log_->durable_end() > before)
+        env_.sync.records->add(static_cast<uint64_t>(log_->durable_end() - before));
+      if (sync.batches > batches_synced_) {
+        if (env_.sync.batches != nullptr) env_.sync.batches->add(sync.batches - batches_synced_);
+        batches_synced_ = sync.batches;
+      }
+    }
     if (outcome.ok() || outcome.code() == ErrorCode::no_space) {
+      note_durable_locked();
       on_ends_locked(notices);
-      again = sync_again_ || (!commit_waits_.empty() && log_->durable_end() < log_->log_end_offset());
+      const bool waited_for = !(commit_waits_.empty() && flush_waits_.empty() && flush_commit_waits_.empty());
+      again = sync_again_ || (waited_for && log_->durable_end() < log_->log_end_offset() &&
+                              (config_->fsync || !flush_waits_.empty() || !flush_commit_waits_.empty()));
       sync_again_ = false;
     } else {
       // Never retried: the kernel may have dropped the pages and would report success.
@@ -282,13 +346,51 @@ void Partition::checkpoint(io::Loop& loop) {
   begin_sync(loop, log::SyncScope::everything);
 }
 
+void Partition::note_durable_locked() {
+  if (env_.journal && !log_->failed()) env_.journal->note(commit_key(), log_->durable_end());
+}
+
+Status Partition::record_lowered_locked(Offset end) {
+  if (!env_.journal || (end >= log_->durable_end() && end >= log_->recovery_point())) return {};
+  return env_.journal->lower(commit_key(), end);
+}
+
+Status Partition::truncate_to(Offset offset, Now now) {
+  const std::lock_guard lock(mutex_);
+  ASSERT(!leader_);
+  if (log_->failed() || log_->closed()) return Error(ErrorCode::kafka_storage_error, name_.text());
+  if (offset >= log_->log_end_offset()) return {};
+  // The whole batch goes, so the end may come to lie below `offset`.
+  Offset end{0};
+  if (offset >= log_->log_start_offset()) {
+    TRY_ASSIGN(const log::ReadResult holds, log_->read(offset, 1, log_->log_end_offset(), true));
+    end = std::min(offset, holds.base_offset);
+  } else if (const Offset first = log_->segments().front().base_offset; offset >= first) {
+    end = first;
+  }
+  TRY(record_lowered_locked(end));
+  TRY(log_->truncate_to(offset, now));
+  note_durable_locked();
+  return {};
+}
+
+Status Partition::restart_at(Offset offset, Now now) {
+  const std::lock_guard lock(mutex_);
+  ASSERT(!leader_);
+  if (log_->failed() || log_->closed()) return Error(ErrorCode::kafka_storage_error, name_.text());
+  // Segments go one by one, the last first: nothing is promised until the new one is there.
+  TRY(record_lowered_locked(Offset(0)));
+  TRY(log_->truncate_fully_and_start_at(offset, now));
+  return {};
+}
+
 void Partition::fail_locked(const Error& error, Notices& notices) {
   // One failure shows itself in many places: it is reported once.
   if (!failure_told_) notices.storage_failure = error;
   failure_told_ = true;
   stopped_ = ErrorCode::kafka_storage_error;
   leader_.reset();
-  commit_waits_.take_all(ErrorCode::request_timed_out, notices.commits);
+  take_waits_locked(notices);
   data_watches_.take_armed(notices.data);
 }
 
@@ -310,22 +412,127 @@ void Partition::tell(Notices notices) {
   }
 }
 
-Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
-                                 EpochCheck check, Offsets& offsets) {
-  const std::lock_guard lock(mutex_);
+// The bound, and what lies before it. Nothing to read: an empty result.
+Result<log::ReadResult> Partition::read_locked(Offset from, size_t bytes_max, bool at_least_one,
+                                               Isolation isolation, EpochCheck check, log::ReadMode mode,
+                                               Offsets& offsets) {
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
   offsets = offsets_locked();
   if (from < offsets.log_start || from > offsets.log_end) {
     return Error(ErrorCode::offset_out_of_range, "");
   }
+  const Offset bound = isolation == Isolation::read_committed ? offsets.last_stable : offsets.high_watermark;
+  if (from >= bound || bytes_max == 0) return log::ReadResult{};
+  Result<log::ReadResult> read = log_->read(from, bytes_max, bound, at_least_one, mode);
+  if (!read.ok() && read.code() == ErrorCode::corrupt) return damaged_locked(read.error().message);
+  return read;
+}
+
+// What was just written is in the page cache; anything else is asked for at a stride.
+bool Partition::surely_cached_locked(const log::ReadResult& read) const {
+  if (read.base_offset >= opened_end_ && read.regions.size() == 1) {
+    const log::SegmentInfo active = log_->active_segment();
+    const io::FileRegion& r = read.regions.front();
+    if (read.base_offset >= active.base_offset && r.position + kSurelyCachedBytes >= active.bytes)
+      return true;
+  }
+  uint8_t byte = 0;
+  for (const io::FileRegion& r : read.regions) {
+    for (size_t at = 0; at < r.length; at += kProbeStride) {
+      const auto got = r.file->read_at_cached(r.position + at, MutableByteView(&byte, 1));
+      if (!got.ok() || !got->has_value()) return false;
+    }
+    const auto last = r.file->read_at_cached(r.position + r.length - 1, MutableByteView(&byte, 1));
+    if (!last.ok() || !last->has_value()) return false;
+  }
+  return true;
+}
+
+// Told once for each place; the partition goes on with what is healthy.
+Error Partition::damaged_locked(const std::string& what) {
+  if (damages_.size() < kDamagesMax && damages_.insert(what).second) {
+    if (env_.sync.damages != nullptr) env_.sync.damages->add();
+    env_.trace.error("{}: damaged: {}; readers of it get KAFKA_STORAGE_ERROR", name_.text(), what);
+  }
+  return Error(ErrorCode::kafka_storage_error, what);
+}
+
+Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
+                                 EpochCheck check, Offsets& offsets) {
+  const std::lock_guard lock(mutex_);
+  TRY_ASSIGN(log::ReadResult read, read_locked(from, bytes_max, at_least_one, isolation, check,
+                                               log::ReadMode::cached_only, offsets));
   Fetched out;
   out.offsets = offsets;
-  const Offset bound = isolation == Isolation::read_committed ? offsets.last_stable : offsets.high_watermark;
-  if (from >= bound || bytes_max == 0) return out;
-  TRY_ASSIGN(log::ReadResult read, log_->read(from, bytes_max, bound, at_least_one));
+  out.cold = read.would_block || (!read.empty() && !surely_cached_locked(read));
+  if (out.cold) return out;
   out.bytes = read.bytes;
   for (io::FileRegion& r : read.regions)
     out.regions.push_back(std::make_shared<const io::FileRegion>(std::move(r)));
+  return out;
+}
+
+Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
+                                      EpochCheck check, Offsets& offsets) {
+  log::ReadResult read;
+  for (size_t attempt = 0;; ++attempt) {
+    log::Log::ColdParts parts;
+    {
+      const std::lock_guard lock(mutex_);
+      const bool last = attempt == kWarmUpsMax;
+      TRY_ASSIGN(read, read_locked(from, bytes_max, at_least_one, isolation, check,
+                                   last ? log::ReadMode::may_block : log::ReadMode::cached_only, offsets));
+      if (!read.would_block) break;
+      ASSERT(!last);
+      parts = log_->cold_parts(from, bytes_max, offsets.high_watermark);
+    }
+    // Into the page cache, so that the look at it holds the lock for no longer than a loop may wait. Errors
+    // show themselves there.
+    for (const std::string& file : parts.files) (void)env_.disk->read_file(file, kIndexBytesMax);
+    Bytes scratch;
+    for (const io::FileRegion& r : parts.regions) {
+      scratch.resize(r.length);
+      (void)r.file->read_at(r.position, scratch);
+    }
+  }
+  Fetched out;
+  out.offsets = offsets;
+  if (read.empty()) return out;
+  Result<Bytes> bytes = log::Log::read_bytes(read);
+  const io::FileRegion& region = read.regions.front();
+  size_t healthy = 0;
+  std::string damage;
+  Offset expected = read.base_offset;
+  if (bytes.ok()) {
+    record::BatchIterator batches(*bytes);
+    while (damage.empty()) {
+      const auto next = batches.next();
+      if (next.ok() && !*next) break;
+      if (!next.ok()) {
+        damage = next.error().message;
+      } else if (!(*next)->crc_matches()) {
+        damage = "checksum does not match";
+      } else if ((*next)->base_offset() < expected || (*next)->next_offset() > read.next_offset ||
+                 (healthy == 0 && (*next)->base_offset() != expected)) {
+        damage = "offset out of order";  // it lies outside the checksum
+      } else {
+        healthy = batches.position();
+        expected = (*next)->next_offset();
+      }
+    }
+    if (damage.empty() && batches.torn_bytes() != 0) damage = "batch is not whole";
+  } else {
+    damage = bytes.error().message;
+  }
+  if (!damage.empty()) {
+    const std::lock_guard lock(mutex_);
+    const Error error = damaged_locked(region.file->path() + ": " + damage + " at position " +
+                                       std::to_string(region.position + healthy));
+    if (healthy == 0) return error;
+  }
+  out.verified = std::move(*bytes);
+  out.verified.resize(healthy);
+  out.bytes = healthy;
   return out;
 }
 
@@ -425,7 +632,9 @@ Status Partition::close() {
   const std::lock_guard lock(mutex_);
   ASSERT(!leader_);
   if (log_->closed()) return {};
-  return log_->close(!log_->failed() && !offline());
+  TRY(log_->close(!log_->failed() && !offline()));
+  if (!offline()) note_durable_locked();
+  return {};
 }
 
 Status Partition::remove(const std::string& tombstone_directory) {
@@ -444,9 +653,10 @@ Partition::Usage Partition::usage() const {
   u.offsets = offsets_locked();
   u.recovery_point = log_->recovery_point();
   u.durable_end = log_->durable_end();
-  u.commit_waits = commit_waits_.size();
+  u.commit_waits = commit_waits_.size() + flush_waits_.size() + flush_commit_waits_.size();
   u.data_watches = data_watches_.size();
   u.cleaned_end = log_->cleaned_end();
+  u.damages = damages_.size();
   return u;
 }
 

@@ -11,9 +11,11 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/ids.h"
+#include "base/metrics.h"
 #include "base/result.h"
 #include "base/time.h"
 #include "base/trace.h"
@@ -21,6 +23,7 @@
 #include "io/clock.h"
 #include "io/disk.h"
 #include "log/log.h"
+#include "partition/commit_journal.h"
 #include "partition/directory_state.h"
 #include "partition/partition_config.h"
 #include "partition/waiters.h"
@@ -50,12 +53,32 @@ struct Appended {
   int64_t log_append_time_ms = -1;
   Offset log_start_offset{0};
   bool duplicate = false;
+  /// flush.messages was reached: the reply waits until the records are synced (Awaited::flushed).
+  bool flush = false;
+};
+
+/// What a reply waits for.
+struct Awaited {
+  bool committed = true;
+  bool flushed = false;  // synced here, whatever the topic's durability
+};
+
+/// What group commit reports of a data directory; null pointers: nothing is counted.
+struct SyncMetrics {
+  Histogram* seconds = nullptr;  // of one sync: everything of one partition that was dirty
+  Counter* records = nullptr;
+  Counter* batches = nullptr;
+  Counter* damages = nullptr;  // places found damaged by reading
 };
 
 struct Fetched {
   Offsets offsets;
   std::vector<std::shared_ptr<const io::FileRegion>> regions;  // whole batches
   size_t bytes = 0;
+  /// Instead of regions: read from the medium, every batch's checksum verified.
+  Bytes verified;
+  /// Something of it is not in the page cache: nothing was read, ask fetch_cold() where blocking is allowed.
+  bool cold = false;
 };
 
 /// What fetch, ListOffsets and OffsetForLeaderEpoch say about the leader epoch they know; -1: nothing.
@@ -74,6 +97,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
     std::shared_ptr<DirectoryState> directory_state;
     /// A file operation failed for good: the directory must be fenced. Called outside the lock, any thread.
     std::function<void(const std::string& directory, const Error&)> on_storage_failure;
+    std::shared_ptr<CommitJournal> journal;  // of the data directory; null: durable ends are not recorded
+    SyncMetrics sync;
   };
   struct Leadership {
     LeaderEpoch epoch;
@@ -103,14 +128,21 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// sync is started at the end of the caller's tick when somebody waits for it, within 10 ms otherwise.
   Result<Appended> append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now,
                           Origin origin = Origin::client);
-  /// Tells `waiter` when everything below `committed_at` is committed: at once (by return value true, without
-  /// a callback) or later on its loop.
-  bool await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> waiter, uint64_t tag);
+  /// Tells `waiter` when everything below `committed_at` is committed (or what `what` says): at once (by
+  /// return value true, without a callback) or later on its loop.
+  bool await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> waiter, uint64_t tag,
+                    Awaited what = {});
 
-  /// Reads whole batches from `from`. Errors: offset_out_of_range, fenced_leader_epoch, unknown_leader_epoch,
+  /// Reads whole batches from `from`, if they are in the page cache (Fetched::cold if not); never blocks.
+  /// Errors: kafka_storage_error (damage), offset_out_of_range, fenced_leader_epoch, unknown_leader_epoch,
   /// not_leader_or_follower. `offsets` is filled whenever the partition serves, also with an error.
   Result<Fetched> fetch(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
                         EpochCheck check, Offsets& offsets);
+  /// The same where blocking is allowed: the bytes come into memory, and no batch whose checksum is wrong is
+  /// ever given out. What is healthy before a damaged batch is given; at the damage: kafka_storage_error, and
+  /// it is reported with file and position. Does not hold the lock while it waits for the medium.
+  Result<Fetched> fetch_cold(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
+                             EpochCheck check, Offsets& offsets);
   /// Registers for a notice when more may be readable.
   DataWatches::Id watch(std::shared_ptr<DataWaiter> waiter, uint64_t tag);
   void rearm(DataWatches::Id id);
@@ -134,6 +166,13 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// offset_out_of_range.
   Result<Offset> delete_records(Offset before);
 
+  /// Cuts the batch that holds `offset` and all after it; while not leading. The lowered durable end is in
+  /// the commit file, synced, before a byte is cut. Blocks. Errors: no_space, io_error (nothing was cut),
+  /// kafka_storage_error.
+  Status truncate_to(Offset offset, Now now);
+  /// Drops everything; the log is empty and begins at `offset`. As truncate_to().
+  Status restart_at(Offset offset, Now now);
+
   /// Retention and expiry; blocks on the disk. Called by the broker's housekeeping, on the pool. `urgent`:
   /// room is wanted now, so that files do not wait for file.delete.delay.ms (readers that hold one keep it).
   void keep_house(Now now, bool urgent = false);
@@ -149,7 +188,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// over, its files are gone, the log is as it was. Errors: cancelled (truncated, closed or stopped
   /// meanwhile), corrupt (what and where), no_space, io_error, limit_exceeded, kafka_storage_error.
   Result<bool> compact(log::Compaction& run, uint64_t bytes, Now now);
-  /// Starts a sync of everything dirty, indexes included, so that the recovery point moves up; on `loop`.
+  /// Starts a sync of everything dirty, indexes included, so that the recovery point moves up; in the
+  /// background lane, beside group commit. Writes indexes: call it where blocking is allowed, or accept it.
   void checkpoint(io::Loop& loop);
   /// Last sync and clean close; blocks. After stop().
   Status close();
@@ -166,6 +206,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
     size_t commit_waits = 0;
     size_t data_watches = 0;
     Offset cleaned_end{0};  // compacted up to here
+    size_t damages = 0;     // places in the files that were found damaged
   };
   Usage usage() const;
 
@@ -174,9 +215,18 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   ErrorCode serving_locked(EpochCheck check) const;
   Offsets offsets_locked() const;
   Status flush_locked();
-  void request_sync_locked(io::Loop& loop, bool urgent);
+  log::CommitKey commit_key() const { return {topic_id_, name_.partition}; }
+  void request_sync_locked(io::Loop& loop, bool somebody_waits);
   void begin_sync(io::Loop& loop, log::SyncScope scope);
-  void end_sync(io::Loop& loop, const log::SyncPlan& plan, const Status& status);
+  struct Sync;
+  void end_sync(io::Loop& loop, const Sync& sync);
+  void note_durable_locked();
+  Status record_lowered_locked(Offset end);
+  Result<log::ReadResult> read_locked(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
+                                      EpochCheck check, log::ReadMode mode, Offsets& offsets);
+  bool surely_cached_locked(const log::ReadResult& read) const;
+  Error damaged_locked(const std::string& what);
+  void take_waits_locked(Notices& notices);
   void on_ends_locked(Notices& notices);
   Status usable() const { return env_.directory_state ? env_.directory_state->usable() : Status(); }
   void fail_locked(const Error& error, Notices& notices);
@@ -201,10 +251,18 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   size_t replicas_ = 1;
   ErrorCode stopped_ = ErrorCode::not_leader_or_follower;  // none while serving
   CommitWaits commit_waits_;
+  CommitWaits flush_waits_;         // for the durable end alone
+  CommitWaits flush_commit_waits_;  // for the durable end, then for the commit
   DataWatches data_watches_;
-  bool sync_scheduled_ = false;
+  bool sync_scheduled_ = false;  // at the end of this tick
+  bool sync_timed_ = false;      // a timer will look whether anything is unsynced
   bool sync_running_ = false;
-  bool sync_again_ = false;
+  bool sync_again_ = false;  // somebody asked while one ran
+  bool checkpoint_running_ = false;
+  const Offset opened_end_;        // what lies above was written by this process
+  std::set<std::string> damages_;  // found and told; at most kDamagesMax
+  uint64_t batches_appended_ = 0;
+  uint64_t batches_synced_ = 0;
   bool failure_told_ = false;
 };
 

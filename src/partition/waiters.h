@@ -47,6 +47,12 @@ class CommitWaits {
     for (auto it = waits_.begin(); it != end; ++it) out.push_back(std::move(it->second));
     waits_.erase(waits_.begin(), end);
   }
+  /// The same, but they go on to wait in `next`.
+  void move_up_to(Offset reached, CommitWaits& next) {
+    const auto end = waits_.upper_bound(reached);
+    next.waits_.insert(waits_.begin(), end);
+    waits_.erase(waits_.begin(), end);
+  }
   void take_all(ErrorCode outcome, std::vector<Fired>& out) {
     for (auto& [offset, fired] : waits_) {
       fired.outcome = outcome;

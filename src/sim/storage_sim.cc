@@ -33,7 +33,7 @@ constexpr int kStartsMax = 12;  // in a row that a cut may fall into
 
 struct BugName {
   std::string_view name;
-  bool StorageBugs::*flag;
+  bool StorageBugs::* flag;
 };
 constexpr std::array kProgramBugs{
     BugName{"checkpoint-ahead", &StorageBugs::checkpoint_ahead},
@@ -46,7 +46,7 @@ constexpr std::array kProgramBugs{
 };
 struct DiskBugName {
   std::string_view name;
-  bool DiskBugs::*flag;
+  bool DiskBugs::* flag;
 };
 constexpr std::array kDiskBugs{
     DiskBugName{"skip-directory-sync", &DiskBugs::skip_directory_sync},
@@ -86,9 +86,9 @@ struct Slot {
   std::string path;
   PartitionModel model;
   std::vector<Producer> producers;
-  bool failed = false;        // its directory was fenced
-  bool sync_failed = false;   // ... because a sync failed: what the page cache shows is not on the medium
-  bool written_blind = false; // something of it was under way when power failed
+  bool failed = false;         // its directory was fenced
+  bool sync_failed = false;    // ... because a sync failed: what the page cache shows is not on the medium
+  bool written_blind = false;  // something of it was under way when power failed
   int64_t high_watermark = 0;
 
   std::string name() const { return topic + "-" + std::to_string(number); }
@@ -170,7 +170,8 @@ class StorageSim {
   template <class... A>
   void say(fmt::format_string<A...> f, A&&... a) {
     if (options_.narrate)
-      options_.narrate(fmt::format("{:>10} us  ", scheduler_.now_us()) + fmt::format(f, std::forward<A>(a)...));
+      options_.narrate(fmt::format("{:>10} us  ", scheduler_.now_us()) +
+                       fmt::format(f, std::forward<A>(a)...));
   }
   template <class... A>
   void fail(fmt::format_string<A...> f, A&&... a) {
@@ -219,7 +220,7 @@ class StorageSim {
   bool may_damage_ = false;
   bool may_fault_ = false;
   bool tampered_ = false;
-  bool trouble_since_start_ = false;    // faults were switched on in this life
+  bool trouble_since_start_ = false;  // faults were switched on in this life
   uint64_t sync_errors_at_start_ = 0;
 };
 
@@ -471,8 +472,9 @@ bool StorageSim::start_once(Stop after) {
   say("start");
   trouble_since_start_ = false;
   sync_errors_at_start_ = disk_.counters.sync_errors;
-  host_ = std::make_unique<PartitionHost>(disk_, clock_, random_, trace_.named("host"),
-                                          [this](const std::string& d, const Error&) { on_storage_failure(d); });
+  host_ =
+      std::make_unique<PartitionHost>(disk_, clock_, random_, trace_.named("host"),
+                                      [this](const std::string& d, const Error&) { on_storage_failure(d); });
   PartitionHost::Params params;
   params.log_dirs = roots_;
   params.node_id = BrokerId(1);
@@ -514,7 +516,8 @@ bool StorageSim::start_once(Stop after) {
     if (disk_.power_is_out()) return false;
     if (!opened.ok()) {
       say("  {}: {}", slot.name(), opened.error().message);
-      if (slot.model.damaged && (opened.code() == ErrorCode::corrupt || opened.code() == ErrorCode::io_error)) {
+      if (slot.model.damaged &&
+          (opened.code() == ErrorCode::corrupt || opened.code() == ErrorCode::io_error)) {
         saw("damage found at the start");
         if (opened.error().message.find(slot.path) == std::string::npos) {
           fail("{}: damage without a name: {}", slot.name(), opened.error().message);
@@ -595,8 +598,8 @@ bool StorageSim::faulty(const Slot& slot) const {
 bool StorageSim::judge_error(const Slot& slot, const Error& error, std::string_view what) {
   const ErrorCode code = error.code;
   if (disk_.power_is_out()) return true;
-  const bool storage = code == ErrorCode::kafka_storage_error || code == ErrorCode::io_error ||
-                       code == ErrorCode::no_space;
+  const bool storage =
+      code == ErrorCode::kafka_storage_error || code == ErrorCode::io_error || code == ErrorCode::no_space;
   if (storage && faulty(slot)) return true;
   if (slot.model.damaged && (storage || code == ErrorCode::corrupt)) {
     saw("damage found while serving");
@@ -642,8 +645,8 @@ void StorageSim::append(Slot& slot) {
   }
   Producer& producer = slot.producers[dice_.index(slot.producers.size())];
   if (!producer.window.empty() && dice_.percent(25)) {
-    Sent again = producer.window[dice_.percent(60) ? producer.window.size() - 1
-                                                   : dice_.index(producer.window.size())];
+    Sent again =
+        producer.window[dice_.percent(60) ? producer.window.size() - 1 : dice_.index(producer.window.size())];
     send(slot, &producer, std::move(again), true);
     return;
   }
@@ -682,10 +685,10 @@ void StorageSim::send(Slot& slot, Producer* producer, Sent sent, bool retry) {
     if (at_once) waits_.erase(tag);
   });
   say("{}: {} of {} records, {} bytes, producer {}/{} sequence {}, acks={}: {}", slot.name(),
-      retry ? "retry" : "append", m.timestamps.size(), m.bytes.size(), m.producer, m.producer_epoch, m.sequence,
-      sent.all ? "all" : "1",
-      result.ok() ? fmt::format("offset {}{}{}", result->base_offset.v, result->duplicate ? ", duplicate" : "",
-                                at_once ? ", committed" : "")
+      retry ? "retry" : "append", m.timestamps.size(), m.bytes.size(), m.producer, m.producer_epoch,
+      m.sequence, sent.all ? "all" : "1",
+      result.ok() ? fmt::format("offset {}{}{}", result->base_offset.v,
+                                result->duplicate ? ", duplicate" : "", at_once ? ", committed" : "")
                   : fmt::format("error {} {}", static_cast<int>(result.code()), result.error().message));
   if (!result.ok()) {
     const ErrorCode code = result.code();
@@ -797,11 +800,18 @@ void StorageSim::fetch(Slot& slot) {
   const bool committed = dice_.percent(30);
   Result<partition::Fetched> fetched = ErrorCode::unknown_server_error;
   loop_.in_tick([&] {
-    fetched = slot.ref->fetch(Offset(from), bytes_max, dice_.percent(70),
-                              committed ? partition::Isolation::read_committed
-                                        : partition::Isolation::read_uncommitted,
-                              {}, offsets);
+    fetched = slot.ref->fetch(
+        Offset(from), bytes_max, dice_.percent(70),
+        committed ? partition::Isolation::read_committed : partition::Isolation::read_uncommitted, {},
+        offsets);
   });
+  // What is cold is read where blocking is allowed, its checksums verified.
+  if (fetched.ok() && fetched->cold) {
+    fetched = slot.ref->fetch_cold(
+        Offset(from), bytes_max, true,
+        committed ? partition::Isolation::read_committed : partition::Isolation::read_uncommitted, {},
+        offsets);
+  }
   if (!fetched.ok()) {
     say("{}: fetch from {}: error {}", slot.name(), from, static_cast<int>(fetched.code()));
     if (fetched.code() == ErrorCode::offset_out_of_range) {
@@ -817,7 +827,8 @@ void StorageSim::fetch(Slot& slot) {
   }
   const int64_t bound = committed ? offsets.last_stable.v : offsets.high_watermark.v;
   if (offsets.high_watermark.v < slot.high_watermark) {
-    fail("{}: the high watermark went from {} to {}", slot.name(), slot.high_watermark, offsets.high_watermark.v);
+    fail("{}: the high watermark went from {} to {}", slot.name(), slot.high_watermark,
+         offsets.high_watermark.v);
     return;
   }
   slot.high_watermark = offsets.high_watermark.v;
@@ -832,7 +843,7 @@ void StorageSim::fetch(Slot& slot) {
     fail("{}: last stable offset {}, expected {}", slot.name(), offsets.last_stable.v, stable);
     return;
   }
-  Bytes all;
+  Bytes all = fetched->verified;
   for (const auto& region : fetched->regions) {
     Bytes piece(region->length);
     const Result<size_t> got = region->file->read_at(region->position, piece);
@@ -862,7 +873,8 @@ void StorageSim::fetch(Slot& slot) {
       return;
     }
     if (slot.model.damaged) continue;
-    if (next < 0 ? view.base_offset().v > from || view.last_offset().v < from : view.base_offset().v != next) {
+    if (next < 0 ? view.base_offset().v > from || view.last_offset().v < from
+                 : view.base_offset().v != next) {
       fail("{}: fetch from {} gives a batch at {} after {}", slot.name(), from, view.base_offset().v, next);
       return;
     }
@@ -885,23 +897,17 @@ void StorageSim::read_all(Slot& slot, bool adopt) {
   std::map<std::pair<int64_t, int16_t>, int32_t> sequences;
   while (at < end) {
     partition::Offsets offsets;
-    Result<partition::Fetched> fetched = slot.ref->fetch(
-        Offset(at), 1u << 20, true, partition::Isolation::read_uncommitted, {}, offsets);
+    Result<partition::Fetched> fetched =
+        slot.ref->fetch_cold(Offset(at), 1u << 20, true, partition::Isolation::read_uncommitted, {}, offsets);
     if (!fetched.ok()) {
       (void)judge_error(slot, fetched.error(), "reading everything");
       return;
     }
-    if (fetched->regions.empty()) {
+    if (fetched->verified.empty()) {
       fail("{}: nothing at {}, the log ends at {}", slot.name(), at, end);
       return;
     }
-    for (const auto& region : fetched->regions) {
-      Bytes piece(region->length);
-      const Result<size_t> got = region->file->read_at(region->position, piece);
-      if (!got.ok() || *got != piece.size()) {
-        (void)judge_error(slot, got.ok() ? Error(ErrorCode::corrupt) : got.error(), "reading a region");
-        return;
-      }
+    for (const Bytes& piece : {fetched->verified}) {
       record::BatchIterator batches(piece);
       while (true) {
         const auto batch = batches.next();
@@ -951,8 +957,7 @@ void StorageSim::look_up(Slot& slot) {
   const int64_t timestamp = target.timestamps[dice_.index(target.timestamps.size())] + dice_.between(-3, 3);
   loop_.in_tick([&] {
     const Result<partition::Offsets> offsets = slot.ref->offsets();
-    const auto answer =
-        slot.ref->offset_for_timestamp(timestamp, partition::Isolation::read_uncommitted, {});
+    const auto answer = slot.ref->offset_for_timestamp(timestamp, partition::Isolation::read_uncommitted, {});
     if (!answer.ok()) {
       (void)judge_error(slot, answer.error(), "a look-up by timestamp");
       return;
@@ -1100,16 +1105,14 @@ void StorageSim::recreate_topic(Slot& chosen) {
         const Status removed = old->remove(tombstone);
         if (!removed.ok()) say("  {}", removed.error().message);
       });
-      disk_.run(
-          loop_, [this, tombstone] { (void)disk_.remove_tree(tombstone); }, [] {});
+      disk_.run(loop_, [this, tombstone] { (void)disk_.remove_tree(tombstone); }, [] {});
       if (disk_.power_is_out()) return;
     }
     ++slot.leader_epoch;
-    Result<PartitionHost::OpenPlan> plan =
-        host_->plan({{slot.topic, PartitionId(slot.number)},
-                     slot.id,
-                     slot.config,
-                     {LeaderEpoch(slot.leader_epoch), {BrokerId(1)}, 1}});
+    Result<PartitionHost::OpenPlan> plan = host_->plan({{slot.topic, PartitionId(slot.number)},
+                                                        slot.id,
+                                                        slot.config,
+                                                        {LeaderEpoch(slot.leader_epoch), {BrokerId(1)}, 1}});
     if (!plan.ok()) {
       if (plan.code() != ErrorCode::kafka_storage_error) fail("{}: {}", slot.name(), plan.error().message);
       continue;
@@ -1169,8 +1172,9 @@ void StorageSim::damage() {
   const Result<log::OffsetCheckpoint> points = log::parse_checkpoint(as_text(*sheet));
   if (!points.ok()) return;
   const Bytes* ids = disk_.durable_content(io::join_path(root, log::kTopicIdCheckpoint));
-  const Result<log::TopicIdCheckpoint> topics =
-      ids == nullptr ? Result<log::TopicIdCheckpoint>(ErrorCode::not_found) : log::parse_topic_ids(as_text(*ids));
+  const Result<log::TopicIdCheckpoint> topics = ids == nullptr
+                                                    ? Result<log::TopicIdCheckpoint>(ErrorCode::not_found)
+                                                    : log::parse_topic_ids(as_text(*ids));
   if (!topics.ok()) return;
   const auto topic = topics->find({slot.topic, PartitionId(slot.number)});
   if (topic == topics->end() || topic->second != slot.id) return;

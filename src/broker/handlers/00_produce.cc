@@ -4,7 +4,8 @@
 //   10 leader hints (KIP-951) | 11 TRANSACTION_ABORTABLE
 //
 // Run to completion: validated, appended and, unless acks=all, answered on the loop that read it. With
-// acks=all the reply is data that waits for commits, with one deadline.
+// acks=all the reply is data that waits for commits, with one deadline; so is any reply whose append reached
+// flush.messages.
 #include <unordered_set>
 
 #include "broker/broker.h"
@@ -93,6 +94,7 @@ struct AwaitedCommit {
   PartitionRef partition;
   Offset committed_at;
   uint64_t tag;
+  partition::Awaited what;
 };
 
 class ProduceRun {
@@ -112,10 +114,10 @@ class ProduceRun {
         if (r.error_code != 0) {
           failed_ = true;
           call_.shard().metrics.produce_rejected->add();
-        } else if (request_.acks == kAcksAll) {
+        } else if (request_.acks == kAcksAll || flush_) {
           const uint64_t tag =
               (static_cast<uint64_t>(response.responses.size() - 1) << 32) | t.partition_responses.size();
-          awaited.push_back({appended_to_, last_offset_ + 1, tag});
+          awaited.push_back({appended_to_, last_offset_ + 1, tag, {request_.acks == kAcksAll, flush_}});
         }
         t.partition_responses.push_back(std::move(r));
       }
@@ -170,6 +172,7 @@ class ProduceRun {
     metrics.records_in->add(static_cast<uint64_t>(record_count));
     appended_to_ = *partition;
     last_offset_ = appended->last_offset;
+    flush_ = appended->flush;
     ProducePartition r;
     r.index = p.index;
     r.base_offset = appended->base_offset.v;
@@ -185,6 +188,7 @@ class ProduceRun {
   bool failed_ = false;
   PartitionRef appended_to_;
   Offset last_offset_;
+  bool flush_ = false;
 };
 
 }  // namespace
@@ -212,7 +216,8 @@ void handle(Call call, wire::ProduceRequest& request) {
   tags.reserve(awaited.size());
   for (const AwaitedCommit& a : awaited) {
     tags.push_back(a.tag);
-    if (a.partition->await_commit(a.committed_at, pending, a.tag)) pending->on_commit(a.tag, ErrorCode::none);
+    if (a.partition->await_commit(a.committed_at, pending, a.tag, a.what))
+      pending->on_commit(a.tag, ErrorCode::none);
   }
   pending->start_deadline(request.timeout_ms, std::move(tags));
 }

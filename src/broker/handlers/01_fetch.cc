@@ -5,6 +5,9 @@
 //
 // A fetch that finds too little waits as data: it watches its partitions, an append or commit marks (fetch,
 // partition) dirty, only that partition is looked at again. Replicas are not served on a client listener.
+//
+// What the page cache holds is answered from it. What is cold is read on the disk's pool into memory, within
+// the broker's budget, and its checksums are verified; the loop never waits for the medium.
 #include <algorithm>
 
 #include "broker/broker.h"
@@ -16,6 +19,7 @@ namespace {
 using FetchReply = wire::FetchResponse;
 
 constexpr size_t kCopyMax = 64 * 1024;  // smaller slices are copied, larger ones go from the page cache
+constexpr int64_t kBudgetStepMs = 20;   // a cold read that found no budget asks again
 constexpr int64_t kWaitStepMs = 5'000;  // a parked fetch looks this often whether its client is still there
 
 struct FetchEntry {
@@ -33,6 +37,25 @@ struct FetchEntry {
   bool known_offsets = false;
   std::optional<partition::Partition::EpochEnd> diverging;
   partition::Fetched found;
+  size_t cold_limit = 0;  // bytes of it that are wanted from the medium; 0: nothing
+  Slice verified;         // what came from there
+  bool settled = false;   // read from there: not looked at again
+};
+
+/// One partition's read from the medium, on the pool.
+struct ColdRead {
+  size_t entry = 0;
+  PartitionRef partition;
+  Offset from;
+  size_t limit = 0;
+  bool may_exceed = false;
+  partition::Isolation isolation{};
+  partition::EpochCheck check;
+  ColdReadBudget::Share share;
+  partition::Offsets offsets{};
+  Result<partition::Fetched> result = ErrorCode::unknown_server_error;
+
+  void run() { result = partition->fetch_cold(from, limit, may_exceed, isolation, check, offsets); }
 };
 
 class FetchRun final : public partition::DataWaiter, public std::enable_shared_from_this<FetchRun> {
@@ -52,36 +75,108 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
 
   void start() {
     look_at_all();
-    if (satisfied() || call_.now().mono_ms >= deadline_ms_) {
-      answer();
-      return;
-    }
-    for (size_t i = 0; i < entries_.size(); ++i) {
-      FetchEntry& e = entries_[i];
-      if (e.partition) e.watch = e.partition->watch(shared_from_this(), i);
-    }
-    look_at_all();  // what came between the look and the watch
-    if (satisfied()) {
-      answer();
-      return;
-    }
-    arm_timer();
+    go_on();
   }
 
   void on_data(uint64_t tag) override {
     if (answered_) return;
     FetchEntry& e = entries_[tag];
     e.partition->rearm(e.watch);
+    if (reading_) return;  // everything is looked at again after it
     total_ -= e.found.bytes;
     look_at(e, bytes_max_, true);
     total_ += e.found.bytes;
-    if (satisfied()) {
-      look_at_all();
-      answer();
-    }
+    if (satisfied()) look_at_all();
+    if (satisfied() || e.cold_limit > 0) go_on();
   }
 
  private:
+  /// After every look: answers, reads what is cold, or waits.
+  void go_on() {
+    if (answered_ || reading_ || read_cold()) return;
+    if (satisfied() || call_.now().mono_ms >= deadline_ms_) {
+      answer();
+      return;
+    }
+    if (!watching_) {
+      watching_ = true;
+      for (size_t i = 0; i < entries_.size(); ++i) {
+        FetchEntry& e = entries_[i];
+        if (e.partition) e.watch = e.partition->watch(shared_from_this(), i);
+      }
+      look_at_all();  // what came between the look and the watch
+      go_on();
+      return;
+    }
+    if (timer_ == 0) arm_timer();
+  }
+
+  /// Starts the reads of what is cold, as far as the request and the budget allow. False if there are none.
+  bool read_cold() {
+    auto reads = std::make_shared<std::vector<ColdRead>>();
+    size_t room = bytes_max_ > total_ ? bytes_max_ - total_ : 0;
+    bool refused = false;
+    for (size_t i = 0; i < entries_.size(); ++i) {
+      FetchEntry& e = entries_[i];
+      const bool first = total_ == 0 && reads->empty();
+      if (e.cold_limit == 0 || (room == 0 && !first)) continue;
+      const size_t limit = std::max<size_t>(std::min(e.cold_limit, room), first ? 1 : 0);
+      ColdReadBudget::Share share = ColdReadBudget::take(call_.broker().cold_reads(), limit);
+      if (!share) {
+        refused = true;
+        continue;
+      }
+      room -= std::min(room, limit);
+      ColdRead& r = reads->emplace_back();
+      r.entry = i;
+      r.partition = e.partition;
+      r.from = e.from;
+      r.limit = limit;
+      r.may_exceed = first;
+      r.isolation = isolation_;
+      r.check = e.check;
+      r.share = std::move(share);
+    }
+    if (reads->empty()) {
+      if (!refused || satisfied() || call_.now().mono_ms >= deadline_ms_) return false;
+      if (timer_ != 0) loop().cancel(timer_);
+      timer_ = loop().call_after(kBudgetStepMs, [self = shared_from_this()] {
+        self->timer_ = 0;
+        self->go_on();
+      });
+      return true;
+    }
+    reading_ = true;
+    call_.broker().environment().disk->run_in(
+        io::Lane::read, loop(),
+        [reads] {
+          for (ColdRead& r : *reads) r.run();
+        },
+        [self = shared_from_this(), reads] { self->on_cold_read(*reads); });
+    return true;
+  }
+
+  void on_cold_read(std::vector<ColdRead>& reads) {
+    reading_ = false;
+    for (ColdRead& r : reads) {
+      FetchEntry& e = entries_[r.entry];
+      e.cold_limit = 0;
+      e.settled = true;
+      e.offsets = r.offsets;
+      e.known_offsets = e.offsets.log_end > Offset(0) || r.result.ok();
+      e.error = r.result.code();
+      e.found = {};
+      if (!r.result.ok()) continue;
+      e.found.bytes = r.result->bytes;
+      r.share.resize(r.result->bytes);
+      e.verified = r.share.keep(std::move(r.result->verified));
+      // Nothing there after all: it is watched like any other.
+      e.settled = e.found.bytes > 0;
+    }
+    look_at_all();
+    go_on();
+  }
+
   void resolve(wire::FetchRequest& request) {
     const bool by_id = call_.version() >= 13;
     const meta::Image& image = *call_.view().image;
@@ -120,8 +215,9 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
   }
 
   void look_at(FetchEntry& e, size_t budget, bool may_exceed) {
-    if (!e.partition) return;
+    if (!e.partition || e.settled) return;
     e.found = {};
+    e.cold_limit = 0;
     e.diverging.reset();
     if (e.last_fetched_epoch != kNoLeaderEpoch && diverges(e)) return;
     const size_t limit = std::min(budget, e.bytes_max);
@@ -129,7 +225,9 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
         e.from, std::max<size_t>(limit, may_exceed ? 1 : 0), may_exceed, isolation_, e.check, e.offsets);
     e.known_offsets = e.offsets.log_end > Offset(0) || fetched.ok();
     e.error = fetched.code();
-    if (fetched.ok()) e.found = std::move(*fetched);
+    if (!fetched.ok()) return;
+    if (fetched->cold) e.cold_limit = std::max<size_t>(limit, 1);
+    e.found = std::move(*fetched);
   }
 
   // KIP-320: the client's log may have another history than ours.
@@ -167,8 +265,9 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
       if (!self->call_.connected()) {
         self->forget();
       } else if (self->call_.now().mono_ms >= self->deadline_ms_) {
+        if (self->reading_) return;  // answered when that is done
         self->look_at_all();
-        self->answer();
+        self->go_on();
       } else {
         self->arm_timer();
       }
@@ -214,6 +313,7 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
 
   void attach(FetchEntry& e, FetchReply::PartitionData& p) {
     Payload out;
+    out.append(std::move(e.verified));
     for (std::shared_ptr<const io::FileRegion>& r : e.found.regions) {
       if (r->length < kCopyMax) {
         Bytes copy(r->length);
@@ -239,6 +339,8 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
   size_t total_ = 0;
   io::TimerId timer_ = 0;
   bool answered_ = false;
+  bool watching_ = false;
+  bool reading_ = false;  // from the medium
 };
 
 }  // namespace

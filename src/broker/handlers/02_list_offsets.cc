@@ -23,6 +23,7 @@ struct ListJob {
   ListRequest request;
   ListResponse response;
   std::vector<std::vector<PartitionRef>> partitions;  // as in the request; null where there is none
+  std::vector<std::vector<ErrorCode>> absences;       // why
 };
 
 int16_t version_of_special(int64_t timestamp) {
@@ -99,7 +100,7 @@ void run_list(ListJob& job) {
       if (twice.contains(p.partition_index)) {
         out.partitions.push_back(list_refused(p.partition_index, ErrorCode::invalid_request));
       } else if (!job.partitions[t][i]) {
-        out.partitions.push_back(list_refused(p.partition_index, ErrorCode::unknown_topic_or_partition));
+        out.partitions.push_back(list_refused(p.partition_index, job.absences[t][i]));
       } else {
         out.partitions.push_back(answer_one(job.request, version, p, job.partitions[t][i]));
       }
@@ -114,11 +115,14 @@ void handle(Call call, ListRequest& request) {
   bool disk = false;
   for (const auto& topic : request.topics) {
     std::vector<PartitionRef>& row = job->partitions.emplace_back();
+    std::vector<ErrorCode>& absences = job->absences.emplace_back();
     const meta::Topic* known = call.view().image->topic(topic.name);
     for (const auto& p : topic.partitions) {
       const PartitionRef* found =
           known == nullptr ? nullptr : call.view().partition(known->id, p.partition_index);
       row.push_back(found == nullptr ? nullptr : *found);
+      const ErrorCode why = absence(known, p.partition_index, call.broker().config().node_id);
+      absences.push_back(why == ErrorCode::kafka_storage_error ? why : ErrorCode::unknown_topic_or_partition);
       disk = disk || reads_disk(p.timestamp);
     }
   }
@@ -129,8 +133,9 @@ void handle(Call call, ListRequest& request) {
     job->call->reply(job->response);
     return;
   }
-  job->call->broker().environment().disk->run(
-      job->call->loop(), [job] { run_list(*job); }, [job] { job->call->reply(job->response); });
+  job->call->broker().environment().disk->run_in(
+      io::Lane::read, job->call->loop(), [job] { run_list(*job); },
+      [job] { job->call->reply(job->response); });
 }
 
 }  // namespace millrace::broker

@@ -224,8 +224,9 @@ TEST_CASE("commit file frames: bytes, torn tails, later entries win") {
   const std::vector<std::pair<CommitKey, Offset>> lower{{key, Offset(70)}};
   const Bytes two = joined({frame, CommitFile::encode(lower)});
   for (size_t size = 0; size <= two.size(); ++size) {
-    DurableEnds ends;
-    const size_t valid = CommitFile::replay(ByteView(two).first(size), ends);
+    const auto [ends, caps, valid, broken] = CommitFile::replay(ByteView(two).first(size));
+    CHECK(caps.empty());
+    CHECK_FALSE(broken);  // a torn tail is no damage
     CHECK(valid == (size < frame.size() ? 0 : size < two.size() ? frame.size() : two.size()));
     if (size < frame.size()) {
       CHECK(ends.empty());
@@ -236,9 +237,72 @@ TEST_CASE("commit file frames: bytes, torn tails, later entries win") {
   for (size_t i = 0; i < frame.size(); ++i) {
     Bytes damaged = frame;
     damaged[i] ^= 0x10;
-    DurableEnds ends;
-    CHECK(CommitFile::replay(damaged, ends) == 0);
-    CHECK(ends.empty());
+    const CommitFile::Replayed alone = CommitFile::replay(damaged);
+    CHECK(alone.bytes == 0);
+    CHECK(alone.ends.empty());
+    // What follows is read all the same.
+    const CommitFile::Replayed followed = CommitFile::replay(joined({damaged, CommitFile::encode(lower)}));
+    CHECK(followed.bytes == two.size());
+    CHECK(followed.damaged);
+    CHECK(followed.ends.at(key) == Offset(70));
+  }
+}
+
+TEST_CASE("commit file: caps of recovery points come, go and survive a rewrite") {
+  test::MemoryDisk disk;
+  REQUIRE(disk.make_directories("/data").ok());
+  Uuid id;
+  id.bytes.fill(7);
+  const CommitKey a{id, PartitionId(0)};
+  const CommitKey b{id, PartitionId(1)};
+  const std::vector<std::pair<CommitKey, Offset>> both{{a, Offset(5)}, {b, Offset(0)}};
+  const std::vector<std::pair<CommitKey, Offset>> end{{a, Offset(9)}};
+  const std::vector<std::pair<CommitKey, Offset>> lifted{{a, Offset(-1)}};
+  {
+    auto file = CommitFile::open(disk, "/data", nullptr);
+    REQUIRE(file.ok());
+    REQUIRE((*file)->record_caps(both, true).ok());
+    REQUIRE((*file)->record(end, true).ok());
+    (*file)->set_rewrite_bytes(1);
+    // Far beyond the limit: rewritten.
+    for (int i = 0; i < 20; ++i) REQUIRE((*file)->record(end, true).ok());
+    CHECK((*file)->size_bytes() < 400);
+    CHECK((*file)->caps().size() == 2);
+  }
+  {
+    auto file = CommitFile::open(disk, "/data", nullptr);
+    REQUIRE(file.ok());
+    CHECK((*file)->caps() == DurableEnds{{a, Offset(5)}, {b, Offset(0)}});
+    CHECK((*file)->ends() == DurableEnds{{a, Offset(9)}});
+    REQUIRE((*file)->record_caps(lifted, true).ok());
+  }
+  auto file = CommitFile::open(disk, "/data", nullptr);
+  REQUIRE(file.ok());
+  CHECK((*file)->caps() == DurableEnds{{b, Offset(0)}});
+  CHECK_FALSE((*file)->was_damaged());
+}
+
+TEST_CASE("commit file: damage in the middle is said and written away") {
+  test::MemoryDisk disk;
+  REQUIRE(disk.make_directories("/data").ok());
+  Uuid id;
+  id.bytes.fill(3);
+  {
+    auto file = CommitFile::open(disk, "/data", nullptr);
+    REQUIRE(file.ok());
+    for (int i = 0; i < 10; ++i) {
+      const std::vector<std::pair<CommitKey, Offset>> change{{{id, PartitionId(i)}, Offset(i + 1)}};
+      REQUIRE((*file)->record(change, true).ok());
+    }
+  }
+  disk.flip_bit("/data/commit-file", 41 * 4 + 20, 3);
+  for (const bool again : {false, true}) {
+    auto file = CommitFile::open(disk, "/data", nullptr);
+    REQUIRE(file.ok());
+    CHECK((*file)->was_damaged() != again);
+    CHECK((*file)->ends().size() == 9);
+    CHECK_FALSE((*file)->ends().contains({id, PartitionId(4)}));
+    CHECK((*file)->ends().at({id, PartitionId(9)}) == Offset(10));
   }
 }
 
