@@ -137,6 +137,10 @@ run() {
 }
 
 if [ -n "$release" ]; then
+  if [ -z "$quick" ]; then
+    suite storage-sim build/release/millrace-storage-sim --seeds 1..10000 --jobs "$jobs"
+    suite planted-bugs build/release/millrace-storage-sim --plant all --seeds 1..2000 --jobs "$jobs"
+  fi
   run recovery tests/e2e/recovery.py
   run durability tests/e2e/durability.py
   run bad-input tests/e2e/bad_input.py

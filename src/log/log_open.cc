@@ -231,8 +231,8 @@ Status LogOpener::load_epochs() {
   return {};
 }
 
-// The log start came back from its last checkpoint, the epochs below the start that was reached since did not:
-// they are told by the batches.
+// The log start came back from its last checkpoint, the epochs below the start that was reached since did
+// not: they are told by the batches.
 void LogOpener::check_epochs() {
   if (params_.clean_shutdown || epochs_lost_) return;
   const Offset start = std::max(params_.log_start_offset, log_.segments_.front()->base_offset());

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace millrace::log {
 
@@ -142,16 +143,17 @@ Status Segment::load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint3
         (time_index->empty() || time_index->last()->relative_offset <= last)) {
       offset_index_ = std::move(*offset_index);
       time_index_ = std::move(*time_index);
-      max_timestamp_ = time_index_.empty() ? -1 : time_index_.last()->timestamp;
-      max_timestamp_offset_ =
-          time_index_.empty() ? kNoOffset : base_offset_ + int64_t{time_index_.last()->relative_offset};
-      max_timestamp_known_ = true;
       offset_entries_written_ = offset_index_.size();
       time_entries_written_ = time_index_.size();
       index_files_ = FileState::prefix;
-      indexes_loaded_ = true;
       // The last entry speaks for the whole segment: a wrong one would hide it from lookups by time.
-      if (time_index_.empty() || names_a_batch(*time_index_.last(), scratch)) return {};
+      if (time_index_.empty() || names_a_batch(*time_index_.last(), scratch)) {
+        max_timestamp_ = time_index_.empty() ? -1 : time_index_.last()->timestamp;
+        max_timestamp_offset_ =
+            time_index_.empty() ? kNoOffset : base_offset_ + int64_t{time_index_.last()->relative_offset};
+        max_timestamp_known_ = indexes_loaded_ = true;
+        return {};
+      }
     }
   }
   if (rebuilt != nullptr) ++*rebuilt;
@@ -178,7 +180,25 @@ Result<std::optional<TimeIndex::Entry>> Segment::time_floor(int64_t timestamp, B
   return time_index_.floor(timestamp);
 }
 
+// Half of an index would hide the rest of the segment: what cannot be made wholly leaves things as they were.
 Status Segment::rebuild_indexes(Bytes& scratch, int32_t index_interval_bytes) {
+  OffsetIndex offset_index = std::move(offset_index_);
+  TimeIndex time_index = std::move(time_index_);
+  const auto before = std::tuple(max_timestamp_, max_timestamp_offset_, max_timestamp_known_,
+                                 offset_entries_written_, time_entries_written_, index_files_);
+  Status rebuilt = index_whole_file(scratch, index_interval_bytes);
+  if (rebuilt) {
+    indexes_loaded_ = true;
+    return rebuilt;
+  }
+  offset_index_ = std::move(offset_index);
+  time_index_ = std::move(time_index);
+  std::tie(max_timestamp_, max_timestamp_offset_, max_timestamp_known_, offset_entries_written_,
+           time_entries_written_, index_files_) = before;
+  return rebuilt;
+}
+
+Status Segment::index_whole_file(Bytes& scratch, int32_t index_interval_bytes) {
   clear_indexes();
   BatchScanner scanner(*file_, 0, size_bytes_, scratch, kScanWindow);
   while (true) {
@@ -194,7 +214,6 @@ Status Segment::rebuild_indexes(Bytes& scratch, int32_t index_interval_bytes) {
     index_batch(h, scanner.position(), index_interval_bytes);
   }
   finish_time_index();
-  indexes_loaded_ = true;
   return {};
 }
 

@@ -150,6 +150,7 @@ class Segment {
 
   void index_batch(const BatchHeader& batch, uint64_t position, int32_t index_interval_bytes);
   void clear_indexes();
+  Status index_whole_file(Bytes& scratch, int32_t index_interval_bytes);
   Result<uint64_t> adopt_indexes(int64_t trusted, Bytes& scratch);
   Result<ScanResult> walk(const ScanParams& params, uint64_t start, Bytes& scratch, LeaderEpoch epoch_before,
                           const std::function<void(const BatchHeader&)>& each);

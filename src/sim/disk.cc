@@ -228,7 +228,8 @@ void SimDisk::survive(Inode& inode) {
       }
       continue;
     }
-    if (out.size() < c.position + c.bytes.size()) out.resize(static_cast<size_t>(c.position) + c.bytes.size());
+    if (out.size() < c.position + c.bytes.size())
+      out.resize(static_cast<size_t>(c.position) + c.bytes.size());
     for (uint64_t at = c.position; at < c.position + c.bytes.size();) {
       const uint64_t end = std::min((at / kSector + 1) * kSector, c.position + c.bytes.size());
       const Fate& fate = fates[at / kPage];
@@ -425,7 +426,8 @@ void SimDisk::lose_sector(const std::string& path, uint64_t position) {
   inode->lost_sectors.insert(position / kSector);
 }
 
-void SimDisk::list_files(const Inode& directory, const std::string& path, std::vector<std::string>& out) const {
+void SimDisk::list_files(const Inode& directory, const std::string& path,
+                         std::vector<std::string>& out) const {
   for (const auto& [name, child] : directory.children) {
     const std::string full = io::join_path(path, name);
     if (child->is_directory) {

@@ -29,15 +29,15 @@ namespace millrace::sim {
 
 /// Mistakes that a test can plant: what the disk would look like to a program that forgot something.
 struct DiskBugs {
-  bool skip_directory_sync = false;  // sync_directory is never asked for
-  bool skip_file_sync = false;       // fdatasync is never asked for
-  bool skip_small_file_sync = false; // ... for files that are replaced whole (*.tmp)
-  bool sync_before_write = false;    // completion told before the work is done
-  bool swallow_sync_error = false;   // a failed fdatasync is taken for success
-  bool skip_truncate = false;        // a failed write is not cut away
-  bool keep_clean_marker = false;    // the clean-shutdown marker is not removed
-  bool misdirected_write = false;    // one write in fifty lands in the sector before
-  bool stale_read = false;           // one read in two hundred gives zeros
+  bool skip_directory_sync = false;   // sync_directory is never asked for
+  bool skip_file_sync = false;        // fdatasync is never asked for
+  bool skip_small_file_sync = false;  // ... for files that are replaced whole (*.tmp)
+  bool sync_before_write = false;     // completion told before the work is done
+  bool swallow_sync_error = false;    // a failed fdatasync is taken for success
+  bool skip_truncate = false;         // a failed write is not cut away
+  bool keep_clean_marker = false;     // the clean-shutdown marker is not removed
+  bool misdirected_write = false;     // one write in fifty lands in the sector before
+  bool stale_read = false;            // one read in two hundred gives zeros
 };
 
 struct DiskCounters {
@@ -59,13 +59,15 @@ class SimDisk final : public io::Disk {
     uint64_t syncs_until_error = 0;  // 1: the next one fails; 0: none does
   };
   struct Timing {
-    int64_t work_us_max = 300;     // from run() to the work
-    int64_t done_us_max = 100;     // from the work to its completion
-    uint64_t slow_per_million = 0; // jobs that take ...
+    int64_t work_us_max = 300;      // from run() to the work
+    int64_t done_us_max = 100;      // from the work to its completion
+    uint64_t slow_per_million = 0;  // jobs that take ...
     int64_t slow_us_max = 2'000'000;
   };
 
-  SimDisk(Scheduler& scheduler, Dice dice) : scheduler_(scheduler), dice_(dice) { root_->is_directory = true; }
+  SimDisk(Scheduler& scheduler, Dice dice) : scheduler_(scheduler), dice_(dice) {
+    root_->is_directory = true;
+  }
 
   Timing timing;
   DiskBugs bugs;

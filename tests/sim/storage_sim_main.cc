@@ -5,10 +5,12 @@
 //   --seed N      one seed, told step by step
 //   --seeds A..B  both included; default 1..1000
 //   --jobs N      threads; default: the number of cores
-//   --plant BUG   with a mistake planted: ends at the first seed that finds it ("all": a table of all of them)
+//   --plant BUG   with a mistake planted: ends at the first seed that finds it ("all": a table of all of
+//   them)
 //   --twice P     this percentage of the seeds runs twice: the hashes must agree; default 1
 // Prints how often each rare state was met; with 5,000 seeds or more, one that was never met is a failure.
 // Exit code 0 if no seed failed. The last line is `N passed, N failed`.
+#include <unistd.h>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -18,7 +20,6 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 #include "sim/storage_sim.h"
