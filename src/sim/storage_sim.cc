@@ -40,8 +40,6 @@ constexpr std::array kProgramBugs{
     BugName{"always-clean", &StorageBugs::always_clean},
     BugName{"ack-early", &StorageBugs::ack_early},
     BugName{"forget-retry", &StorageBugs::forget_retry},
-    BugName{"drop-snapshots", &StorageBugs::drop_snapshots},
-    BugName{"epoch-reused", &StorageBugs::epoch_reused},
     BugName{"forget-checkpoints", &StorageBugs::forget_checkpoints},
 };
 struct DiskBugName {
@@ -487,7 +485,7 @@ bool StorageSim::start_once(Stop after) {
   }
   for (const auto& owned : slots_) {
     Slot& slot = *owned;
-    if (!options_.bugs.epoch_reused || slot.leader_epoch == 0) ++slot.leader_epoch;
+    ++slot.leader_epoch;
     PartitionHost::Spec spec{{slot.topic, PartitionId(slot.number)},
                              slot.id,
                              slot.config,
@@ -502,11 +500,6 @@ bool StorageSim::start_once(Stop after) {
     std::optional<FoundLog> found;
     if (!plan->create) {
       if (options_.bugs.checkpoint_ahead) plan->recovery_point = Offset(slot.model.end());
-      if (options_.bugs.drop_snapshots) {
-        for (const std::string& f : disk_.files_under(plan->path)) {
-          if (f.ends_with(".snapshot")) disk_.lose_file(f);
-        }
-      }
       found = find_log(disk_, plan->path);
       if (found->end < plan->log_start.v) found->end = plan->log_start.v;
     }
@@ -580,7 +573,7 @@ void StorageSim::verify(Slot& slot, Stop after, int64_t planned_start, const std
   }
   if (!ok()) return;
   model.cut_to(start, end);
-  if (slot.config->fsync || true) model.promise(end);  // leading began with a sync
+  model.promise(end);  // leading began with a sync
 }
 
 bool StorageSim::faulty(const Slot& slot) const {

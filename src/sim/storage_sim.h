@@ -21,8 +21,6 @@ struct StorageBugs {
   bool always_clean = false;        // every stop is taken for a clean one
   bool ack_early = false;           // acks=all is acknowledged when it is written
   bool forget_retry = false;        // a retry comes as if it were new
-  bool drop_snapshots = false;      // producer state is not rebuilt
-  bool epoch_reused = false;        // a new incarnation leads in the epoch of the one before
   bool forget_checkpoints = false;  // damage below the recovery point is taken for a torn tail
 };
 /// Turns one on by name; false: no such name.
