@@ -128,6 +128,12 @@ size_t SimDisk::device_of(const std::string& path) const {
   return 0;
 }
 
+Error SimDisk::refused(const std::string& path, std::string_view what) const {
+  Error error(ErrorCode::io_error, path + ": " + std::string(what));
+  if (watch_) watch_(path, error);
+  return error;
+}
+
 bool SimDisk::powered() {
   if (changes_until_cut_ > 0 && --changes_until_cut_ == 0) power_out_ = true;
   return !power_out_;
@@ -140,6 +146,7 @@ Status SimDisk::no_power(const std::string& path) const {
 void SimDisk::kill_process() {
   ++counters.process_kills;
   ++generation_;
+  watch_ = nullptr;
   changes_until_cut_ = 0;
   for (const auto& [job, event] : jobs_) scheduler_.cancel(event);
   jobs_.clear();
@@ -328,7 +335,7 @@ Status SimDisk::write(Inode& inode, const std::string& path, uint64_t position,
     ++counters.write_errors;
     bytes.resize(dice_.index(bytes.size()));
     store(inode, {position, std::move(bytes), false});
-    return Error(ErrorCode::io_error, path + ": write error");
+    return refused(path, "write error");
   }
   const uint64_t end = std::max<uint64_t>(inode.data.size(), position + bytes.size());
   const uint64_t growth = end - inode.data.size();
@@ -366,7 +373,7 @@ Status SimDisk::sync(Inode& inode, const std::string& path) {
     inode.data = std::move(seen);
     inode.pending.clear();
     if (bugs.swallow_sync_error) return {};
-    return Error(ErrorCode::io_error, path + ": sync failed");
+    return refused(path, "sync failed");
   }
   for (const Change& c : inode.pending) apply(inode.durable, c);
   inode.pending.clear();
@@ -379,7 +386,7 @@ Result<size_t> SimDisk::read(const Inode& inode, const std::string& path, uint64
   const Device& device = devices_[inode.device];
   if (dice_.per_million(device.read_error)) {
     ++counters.read_errors;
-    return Error(ErrorCode::io_error, path + ": read error");
+    return refused(path, "read error");
   }
   if (position >= inode.data.size()) return size_t{0};
   const size_t count = std::min<size_t>(out.size(), inode.data.size() - static_cast<size_t>(position));
@@ -387,7 +394,7 @@ Result<size_t> SimDisk::read(const Inode& inode, const std::string& path, uint64
     const auto lost = inode.lost_sectors.lower_bound(position / kSector);
     if (lost != inode.lost_sectors.end() && *lost * kSector < position + count) {
       ++counters.read_errors;
-      return Error(ErrorCode::io_error, path + ": unreadable sector");
+      return refused(path, "unreadable sector");
     }
   }
   std::copy_n(inode.data.begin() + static_cast<std::ptrdiff_t>(position), count, out.begin());

@@ -112,8 +112,11 @@ class SimDisk final : public io::Disk {
   Result<uint64_t> total_bytes(const std::string& path) override;
   Result<std::unique_ptr<io::DirectoryLock>> lock_directory(const std::string& path) override;
   void run(io::Loop& home, std::function<void()> work, std::function<void()> done) override;
+  void watch_failures(io::FailureWatch watch) override { watch_ = std::move(watch); }
 
  private:
+  /// An error of the medium: told to who watches.
+  Error refused(const std::string& path, std::string_view what) const;
   class SimFile;
   class Lock;
   struct Change {
@@ -173,6 +176,7 @@ class SimDisk final : public io::Disk {
   uint64_t generation_ = 0;  // handles of an earlier one are dead
   uint64_t changes_until_cut_ = 0;
   bool power_out_ = false;
+  io::FailureWatch watch_;
 };
 
 }  // namespace millrace::sim

@@ -85,7 +85,6 @@ struct Slot {
   PartitionModel model;
   std::vector<Producer> producers;
   bool failed = false;         // its directory was fenced
-  bool sync_failed = false;    // ... because a sync failed: what the page cache shows is not on the medium
   bool written_blind = false;  // something of it was under way when power failed
   int64_t high_watermark = 0;
 
@@ -162,7 +161,7 @@ class StorageSim {
   void break_disk();
   void damage();
   void settle();
-  void on_storage_failure(const std::string& directory);
+  void on_storage_failure(const std::string& path, const Error& why);
   bool judge_error(const Slot& slot, const Error& error, std::string_view what);
 
   template <class... A>
@@ -306,16 +305,18 @@ void StorageSim::add_topic(const std::string& name, int32_t partitions, bool fsy
 
 // --- life and death ---
 
-void StorageSim::on_storage_failure(const std::string& directory) {
+// As the broker does it: the directory is marked at once, its partitions are stopped on the loop.
+void StorageSim::on_storage_failure(const std::string& path, const Error& why) {
+  if (disk_.power_is_out() || !host_) return;
+  const std::shared_ptr<partition::DirectoryState> state = host_->state_of(path);
+  if (!state || !state->fail(why)) return;
   saw("directory fenced");
-  say("  storage failure in {}", directory);
+  const std::string directory = state->path();
+  say("  storage failure in {}: {}", directory, why.message);
   for (const auto& slot : slots_) {
-    if (slot->ref && slot->ref->directory() == directory) slot->failed = true;
-    if (slot->path.starts_with(directory + "/") && disk_.counters.sync_errors > 0) slot->sync_failed = true;
+    if (slot->path.starts_with(directory + "/")) slot->failed = true;
   }
-  if (disk_.power_is_out()) return;
   loop_.post([this, directory] {
-    if (!host_ || !host_->fence(directory, Error(ErrorCode::io_error, "as reported"))) return;
     for (const auto& slot : slots_) {
       if (slot->ref && slot->ref->directory() == directory) slot->ref->stop(ErrorCode::kafka_storage_error);
     }
@@ -470,9 +471,11 @@ bool StorageSim::start_once(Stop after) {
   say("start");
   trouble_since_start_ = false;
   sync_errors_at_start_ = disk_.counters.sync_errors;
-  host_ =
-      std::make_unique<PartitionHost>(disk_, clock_, random_, trace_.named("host"),
-                                      [this](const std::string& d, const Error&) { on_storage_failure(d); });
+  host_ = std::make_unique<PartitionHost>(
+      disk_, clock_, random_, trace_.named("host"),
+      [this](const std::string& path, const Error& why) { on_storage_failure(path, why); });
+  disk_.watch_failures([this](const std::string& path, const Error& why) { on_storage_failure(path, why); });
+  for (const auto& slot : slots_) slot->failed = false;
   PartitionHost::Params params;
   params.log_dirs = roots_;
   params.node_id = BrokerId(1);
@@ -492,6 +495,8 @@ bool StorageSim::start_once(Stop after) {
                              {LeaderEpoch(slot.leader_epoch), {BrokerId(1)}, 1}};
     Result<PartitionHost::OpenPlan> plan = host_->plan(std::move(spec));
     if (!plan.ok()) {
+      // A directory that cannot be read takes its partitions along.
+      if (plan.code() == ErrorCode::kafka_storage_error && tampered_) continue;
       fail("{}: no plan: {}", slot.name(), plan.error().message);
       return false;
     }
@@ -504,11 +509,14 @@ bool StorageSim::start_once(Stop after) {
       if (found->end < plan->log_start.v) found->end = plan->log_start.v;
     }
     slot.path = plan->path;
-    slot.failed = slot.sync_failed = false;
     Result<PartitionRef> opened = host_->open(*plan);
     if (disk_.power_is_out()) return false;
     if (!opened.ok()) {
       say("  {}: {}", slot.name(), opened.error().message);
+      if (tampered_ && !slot.model.damaged &&
+          (opened.code() == ErrorCode::kafka_storage_error || opened.code() == ErrorCode::io_error)) {
+        continue;
+      }
       if (slot.model.damaged &&
           (opened.code() == ErrorCode::corrupt || opened.code() == ErrorCode::io_error)) {
         saw("damage found at the start");
@@ -544,7 +552,7 @@ void StorageSim::verify(Slot& slot, Stop after, int64_t planned_start, const std
     fail("{}: ends at {}, but {} was promised", slot.name(), end, model.promised);
     return;
   }
-  if (after != Stop::power_cut && !slot.sync_failed && end < model.end()) {
+  if (after != Stop::power_cut && end < model.end()) {
     fail("{}: ends at {} after a stop that loses nothing, it reached {}", slot.name(), end, model.end());
     return;
   }
@@ -1111,7 +1119,7 @@ void StorageSim::recreate_topic(Slot& chosen) {
       continue;
     }
     slot.path = plan->path;
-    slot.failed = slot.sync_failed = false;
+    slot.failed = false;  // a failed directory is not chosen
     Result<PartitionRef> opened = ErrorCode::unknown_server_error;
     loop_.in_tick([&] { opened = host_->open(*plan); });
     if (disk_.power_is_out()) return;
