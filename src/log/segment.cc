@@ -289,6 +289,11 @@ Result<std::optional<Place>> Segment::locate(Offset offset, Bytes& scratch, int3
         would_block = true;
         return std::optional<Place>();
       }
+      // A read that failed says nothing about the index.
+      if (!more && more.code() != ErrorCode::corrupt &&
+          more.code() != ErrorCode::unsupported_for_message_format) {
+        return std::move(more).error();
+      }
       if (check_entry &&
           (!more || !*more || scanner.header().last_offset() - base_offset_ != entry->relative_offset)) {
         rebuild = true;
