@@ -153,6 +153,7 @@ void Broker::register_self(std::function<void(Status)> ready) {
   request.endpoints = config_.advertised;
   request.rack = config_.rack;
   request.log_dirs = host_.ids_to_register();
+  request.alone = true;
   ledger_.submit(std::move(request),
                  [this, ready = std::move(ready)](Result<control::RegisterBrokerReply> r) mutable {
                    if (!r.ok() || !r->outcome.ok()) {

@@ -65,6 +65,11 @@ Outcome check_key(const ConfigResource& resource, const std::string& key) {
     return refuse_config(ErrorCode::invalid_config,
                          fmt::format("Cannot update these configs dynamically: {}", key));
   }
+  // Controller and leaders must mean the same number (KIP-966).
+  if (key == "min.insync.replicas" && !resource.name.empty()) {
+    return refuse_config(ErrorCode::invalid_config,
+                         "min.insync.replicas can be set for topics and for the whole cluster only");
+  }
   if (option->mode == meta::OptionMode::per_broker && resource.name.empty()) {
     return refuse_config(ErrorCode::invalid_config,
                          fmt::format("{} can be set for single brokers only", key));
@@ -152,6 +157,20 @@ Outcome alter(const Alteration& a, const ConfigResource& resource, const meta::C
 
 }  // namespace
 
+// A lower minimum lets the high watermark pass replicas outside the ISR: they are eligible no more, from the
+// entry on that lowers it.
+void Controller::settle_min_isr(Draft& draft, const ConfigResource& resource) const {
+  const meta::Image after = draft.image();
+  TopicRules rules(view(after));
+  index_.with_elr().for_each([&](const PartitionKey& key) {
+    const meta::Topic* topic = after.topic(key.topic);
+    if (topic == nullptr) return;
+    if (resource.type == ResourceType::topic && topic->name != resource.name) return;
+    PartitionChange change(after, key.topic, key.partition, rules.of(*topic));
+    if (auto record = change.build()) draft.add(std::move(*record));
+  });
+}
+
 Decision<AlterConfigsReply> Controller::handle(const IncrementalAlterConfigs& request, Now) {
   Decision<AlterConfigsReply> decision;
   std::map<ConfigResource, size_t> named;
@@ -181,6 +200,7 @@ Decision<AlterConfigsReply> Controller::handle(const IncrementalAlterConfigs& re
         if (!fine.ok()) return fine;
       }
       record_changes(draft, r.resource, changes);
+      if (changes.contains("min.insync.replicas")) settle_min_isr(draft, r.resource);
       return {};
     };
     Outcome outcome = decide();
@@ -226,6 +246,7 @@ Decision<AlterConfigsReply> Controller::handle(const ReplaceConfigs& request, No
         changes[v.name] = v.value;
       }
       record_changes(draft, r.resource, changes);
+      if (changes.contains("min.insync.replicas")) settle_min_isr(draft, r.resource);
       return {};
     };
     Outcome outcome = decide();

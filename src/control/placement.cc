@@ -22,7 +22,7 @@ std::vector<Seat> interleaved(const meta::Image& image, bool usable) {
   std::map<std::string, std::vector<BrokerId>> racks;
   size_t count = 0;
   image.brokers().for_each([&](BrokerId id, const meta::BrokerRef& b) {
-    if (is_usable(image, id) != usable) return;
+    if (b->decommissioning || is_usable(image, id) != usable) return;
     racks[b->rack.value_or("")].push_back(id);
     ++count;
   });
@@ -66,12 +66,21 @@ bool is_usable(const meta::Image& image, BrokerId broker) {
   return b != nullptr && !b->fenced && !b->in_controlled_shutdown;
 }
 
+Uuid sole_directory(const meta::Image& image, BrokerId broker) {
+  const meta::Broker* b = image.broker(broker);
+  return b != nullptr && b->log_dirs.size() == 1 ? b->log_dirs.front() : Uuid{};
+}
+
 meta::Partition new_partition(const meta::Image& image, std::vector<BrokerId> replicas) {
   meta::Partition p;
   std::copy_if(replicas.begin(), replicas.end(), std::back_inserter(p.isr),
                [&image](BrokerId b) { return is_usable(image, b); });
   ASSERT(!p.isr.empty());
   p.leader = p.isr.front();
+  for (const BrokerId b : replicas) p.directories.push_back(sole_directory(image, b));
+  if (std::all_of(p.directories.begin(), p.directories.end(), [](const Uuid& d) { return d.is_zero(); })) {
+    p.directories.clear();
+  }
   p.replicas = std::move(replicas);
   return p;
 }
@@ -80,13 +89,14 @@ Result<std::vector<std::vector<BrokerId>>> place(const meta::Image& image, size_
                                                  int16_t replication_factor, size_t start) {
   ASSERT(replication_factor > 0);
   const auto wanted = static_cast<size_t>(replication_factor);
-  if (wanted > image.brokers().size()) {
-    return Error(ErrorCode::invalid_replication_factor,
-                 fmt::format("Unable to replicate the partition {} time(s): only {} broker(s) are registered",
-                             wanted, image.brokers().size()));
-  }
   const std::vector<Seat> usable = interleaved(image, true);
   const std::vector<Seat> resting = interleaved(image, false);
+  if (wanted > usable.size() + resting.size()) {
+    return Error(
+        ErrorCode::invalid_replication_factor,
+        fmt::format("Unable to replicate the partition {} time(s): only {} broker(s) can hold replicas",
+                    wanted, usable.size() + resting.size()));
+  }
   if (usable.empty()) return Error(ErrorCode::invalid_replication_factor, "All brokers are currently fenced");
 
   std::vector<std::vector<BrokerId>> out;
@@ -124,6 +134,10 @@ Outcome check_assignment(const meta::Image& image, const std::vector<BrokerId>& 
     if (image.broker(b) == nullptr) {
       return bad(fmt::format(
           "The manual partition assignment includes broker {}, but no such broker is registered", b.v));
+    }
+    if (image.broker(b)->decommissioning) {
+      return bad(
+          fmt::format("The manual partition assignment includes broker {}, which is being emptied", b.v));
     }
   }
   if (std::none_of(replicas.begin(), replicas.end(), [&](BrokerId b) { return is_usable(image, b); })) {

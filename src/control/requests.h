@@ -1,5 +1,6 @@
-// What the controller is asked and what it answers, as plain structs: handlers translate to and from the
-// wire.
+// What the controller is asked about topics and configurations and what it answers, as plain structs:
+// handlers translate to and from the wire. Brokers: control/broker_requests.h; partitions:
+// control/partition_requests.h.
 #pragma once
 
 #include <map>
@@ -151,44 +152,6 @@ struct ResourceOutcome {
 
 struct AlterConfigsReply {
   std::vector<ResourceOutcome> resources;
-};
-
-// --- brokers ---
-
-struct RegisterBroker {
-  BrokerId id = kNoBroker;
-  Uuid cluster_id;
-  Uuid incarnation;
-  std::vector<meta::Endpoint> endpoints;
-  std::map<std::string, meta::FeatureRange> features;
-  std::optional<std::string> rack;
-  std::vector<Uuid> log_dirs;
-};
-
-struct RegisterBrokerReply {
-  Outcome outcome;
-  BrokerEpoch epoch{-1};
-};
-
-struct AllocateProducerIds {
-  BrokerId broker = kNoBroker;
-  BrokerEpoch broker_epoch{-1};
-};
-
-struct AllocateProducerIdsReply {
-  Outcome outcome;
-  ProducerId first{-1};
-  int32_t count = 0;
-};
-
-/// What a new cluster writes first.
-struct FoundCluster {
-  Uuid cluster_id;
-  std::map<std::string, int16_t> features;  // levels it starts with
-};
-
-struct FoundClusterReply {
-  Outcome outcome;
 };
 
 }  // namespace millrace::control

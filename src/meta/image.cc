@@ -32,6 +32,11 @@ struct Image::Applier {
   void touch(const Uuid& topic) const {
     if (delta != nullptr) delta->topics.insert(topic);
   }
+  void touch(const Uuid& topic, PartitionId partition) const {
+    if (delta == nullptr) return;
+    delta->topics.insert(topic);
+    delta->partitions[topic].insert(partition);
+  }
   void touch(BrokerId broker) const {
     if (delta != nullptr) delta->brokers.insert(broker);
   }
@@ -94,7 +99,7 @@ struct Image::Applier {
     topic->partitions.set(static_cast<size_t>(r.partition.v), r.state);
     image.partition_count_ += topic->partitions.size() - count;
     put_topic(std::move(topic));
-    touch(r.topic_id);
+    touch(r.topic_id, r.partition);
     return {};
   }
 
@@ -120,7 +125,7 @@ struct Image::Applier {
     auto topic = std::make_shared<Topic>(**at);
     topic->partitions.set(static_cast<size_t>(r.partition.v), std::move(p));
     put_topic(std::move(topic));
-    touch(r.topic_id);
+    touch(r.topic_id, r.partition);
     return {};
   }
 
@@ -142,6 +147,7 @@ struct Image::Applier {
       }
     }
     touch(r.id);
+    if (delta != nullptr) delta->partitions.erase(r.id);
     return {};
   }
 
@@ -180,6 +186,7 @@ struct Image::Applier {
     if (r.fenced) broker->fenced = *r.fenced;
     if (r.in_controlled_shutdown) broker->in_controlled_shutdown = *r.in_controlled_shutdown;
     if (r.log_dirs) broker->log_dirs = *r.log_dirs;
+    if (r.decommissioning) broker->decommissioning = *r.decommissioning;
     image.brokers_.insert_or_assign(r.id, std::move(broker));
     touch(r.id);
     return {};
@@ -254,6 +261,10 @@ Status Image::apply(std::span<const Record> records, Delta* delta) {
   for (const Record& r : records) TRY(next.apply(r, delta == nullptr ? nullptr : &touched));
   *this = std::move(next);
   if (delta == nullptr) return {};
+  for (auto& [topic, partitions] : touched.partitions) delta->partitions[topic].merge(partitions);
+  for (const Uuid& topic : touched.topics) {
+    if (!topics_by_id_.contains(topic)) delta->partitions.erase(topic);
+  }
   delta->topics.merge(touched.topics);
   delta->brokers.merge(touched.brokers);
   delta->configs.merge(touched.configs);

@@ -44,6 +44,7 @@ struct HashConfigResource {
 /// removed.
 struct Delta {
   std::set<Uuid> topics;
+  std::map<Uuid, std::set<PartitionId>> partitions;  // of `topics`: the added and changed ones
   std::set<BrokerId> brokers;
   std::set<ConfigResource> configs;
   bool features = false;
@@ -125,5 +126,32 @@ void for_each_record(const Image& image, const std::function<void(Record)>& out)
 /// The image and its applied position as a snapshot, and back. Error: corrupt.
 Bytes encode_snapshot(const Image& image);
 Result<Image> decode_snapshot(ByteView bytes);
+
+/// The same bytes piece by piece: `out` gets pieces of about kSnapshotPiece bytes (one record more at most)
+/// in order and may end it with an error, which is returned.
+inline constexpr size_t kSnapshotPiece = 256 * 1024;
+Status write_snapshot(const Image& image, const std::function<Status(ByteView)>& out);
+
+/// Reads a snapshot that arrives in pieces, cut anywhere. Holds one frame at most beside the image.
+class SnapshotReader {
+ public:
+  /// Error: corrupt; the reader is of no use then.
+  Status add(ByteView piece);
+  /// Error: corrupt, if something is missing.
+  Result<Image> finish();
+
+ private:
+  Status take_frames();
+  Status take_message(ByteView message);
+
+  Bytes pending_;
+  Image image_;
+  uint64_t expected_ = 0;
+  uint64_t count_ = 0;
+  LogIndex last_index_{0};
+  Term last_term_{0};
+  bool magic_seen_ = false;
+  bool header_seen_ = false;
+};
 
 }  // namespace millrace::meta

@@ -225,6 +225,7 @@ void put_record(const RegisterBrokerRecord& in, pb::Record& out) {
   for (const Uuid& d : b.log_dirs) m.add_log_dirs(uuid_to_pb(d));
   m.set_fenced(b.fenced);
   m.set_in_controlled_shutdown(b.in_controlled_shutdown);
+  m.set_decommissioning(b.decommissioning);
 }
 
 Result<Record> get_record(const pb::RegisterBroker& in) {
@@ -252,6 +253,7 @@ Result<Record> get_record(const pb::RegisterBroker& in) {
   TRY(uuids_from_pb(in.log_dirs(), b.log_dirs));
   b.fenced = in.fenced();
   b.in_controlled_shutdown = in.in_controlled_shutdown();
+  b.decommissioning = in.decommissioning();
   return Record(std::move(r));
 }
 
@@ -265,6 +267,7 @@ void put_record(const BrokerChangeRecord& in, pb::Record& out) {
     pb::UuidList& list = *m.mutable_log_dirs();
     for (const Uuid& d : *in.log_dirs) list.add_ids(uuid_to_pb(d));
   }
+  if (in.decommissioning) m.set_decommissioning(*in.decommissioning);
 }
 
 Result<Record> get_record(const pb::BrokerChange& in) {
@@ -274,6 +277,7 @@ Result<Record> get_record(const pb::BrokerChange& in) {
   if (in.has_fenced()) r.fenced = in.fenced();
   if (in.has_in_controlled_shutdown()) r.in_controlled_shutdown = in.in_controlled_shutdown();
   if (in.has_log_dirs()) TRY(uuids_from_pb(in.log_dirs().ids(), r.log_dirs.emplace()));
+  if (in.has_decommissioning()) r.decommissioning = in.decommissioning();
   return Record(std::move(r));
 }
 

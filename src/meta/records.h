@@ -80,6 +80,7 @@ struct Broker {
   std::vector<Uuid> log_dirs;
   bool fenced = true;
   bool in_controlled_shutdown = false;
+  bool decommissioning = false;  // being emptied: gets no new replicas
 
   bool operator==(const Broker&) const = default;
 };
@@ -153,6 +154,7 @@ struct BrokerChangeRecord {
   std::optional<bool> fenced = {};
   std::optional<bool> in_controlled_shutdown = {};
   std::optional<std::vector<Uuid>> log_dirs = {};
+  std::optional<bool> decommissioning = {};
   bool operator==(const BrokerChangeRecord&) const = default;
 };
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/assert.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "meta/image.h"
@@ -20,6 +21,7 @@ constexpr std::string_view kSnapshotMagic = "MRSNAP01";
 constexpr uint32_t kSnapshotFormat = 1;
 constexpr size_t kFrameHead = 8;
 constexpr size_t kRecordsPerFrame = 1000;
+constexpr size_t kFrameMax = 64 * 1024 * 1024;  // what a reader takes
 
 Error bad_snapshot(const char* what) {
   return Error(ErrorCode::corrupt, std::string("metadata snapshot: ") + what);
@@ -33,15 +35,15 @@ void append_frame(ByteView message, Bytes& out) {
   out.insert(out.end(), message.begin(), message.end());
 }
 
-Result<ByteView> take_frame(ByteView& rest) {
-  if (rest.size() < kFrameHead) return bad_snapshot("ends within a frame");
-  const auto length = load_be<uint32_t>(rest.data());
-  const auto crc = load_be<uint32_t>(rest.data() + 4);
-  if (length > rest.size() - kFrameHead) return bad_snapshot("ends within a frame");
-  const ByteView message = rest.subspan(kFrameHead, length);
-  if (crc32c(message) != crc) return bad_snapshot("checksum mismatch");
-  rest = rest.subspan(kFrameHead + length);
-  return message;
+// The bytes a record takes, roughly; frames are closed by it.
+size_t weight(const Record& record) {
+  if (const auto* p = std::get_if<PartitionRecord>(&record)) {
+    return 64 + 8 * (p->state.replicas.size() + p->state.isr.size()) + 18 * p->state.directories.size();
+  }
+  if (const auto* c = std::get_if<ConfigRecord>(&record)) {
+    return 32 + c->resource.name.size() + c->key.size() + (c->value ? c->value->size() : 0);
+  }
+  return 256;
 }
 
 }  // namespace
@@ -80,52 +82,111 @@ bool same_state(const Image& a, const Image& b) {
 }
 
 Bytes encode_snapshot(const Image& image) {
-  Bytes frames;
-  std::vector<Record> pending;
-  uint64_t count = 0;
-  const auto flush = [&] {
-    if (!pending.empty()) append_frame(encode_entry(pending), frames);
-    pending.clear();
-  };
-  for_each_record(image, [&](Record r) {
-    pending.push_back(std::move(r));
-    ++count;
-    if (pending.size() == kRecordsPerFrame) flush();
+  Bytes out;
+  const Status written = write_snapshot(image, [&out](ByteView piece) {
+    out.insert(out.end(), piece.begin(), piece.end());
+    return Status();
   });
-  flush();
+  ASSERT(written.ok());
+  return out;
+}
 
+Status write_snapshot(const Image& image, const std::function<Status(ByteView)>& out) {
+  uint64_t count = 0;
+  for_each_record(image, [&count](const Record&) { ++count; });
   pb::SnapshotHeader header;
   header.set_format(kSnapshotFormat);
   header.set_last_index(image.applied_index().v);
   header.set_last_term(image.applied_term().v);
   header.set_record_count(count);
-  Bytes out = to_bytes(kSnapshotMagic);
-  append_frame(as_bytes(header.SerializeAsString()), out);
-  out.insert(out.end(), frames.begin(), frames.end());
-  return out;
+  Bytes piece = to_bytes(kSnapshotMagic);
+  append_frame(as_bytes(header.SerializeAsString()), piece);
+  TRY(out(piece));
+
+  std::vector<Record> pending;
+  size_t pending_bytes = 0;
+  Status status;
+  const auto flush = [&] {
+    if (pending.empty() || !status.ok()) return;
+    piece.clear();
+    append_frame(encode_entry(pending), piece);
+    status = out(piece);
+    pending.clear();
+    pending_bytes = 0;
+  };
+  for_each_record(image, [&](Record r) {
+    if (!status.ok()) return;
+    pending_bytes += weight(r);
+    pending.push_back(std::move(r));
+    if (pending.size() == kRecordsPerFrame || pending_bytes >= kSnapshotPiece) flush();
+  });
+  flush();
+  return status;
+}
+
+Status SnapshotReader::add(ByteView piece) {
+  // No frame is longer than kFrameMax, and whole ones are taken at once: so much is held at most.
+  while (!piece.empty()) {
+    const size_t step = std::min(piece.size(), kSnapshotPiece);
+    pending_.insert(pending_.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(step));
+    piece = piece.subspan(step);
+    TRY(take_frames());
+  }
+  return {};
+}
+
+Status SnapshotReader::take_frames() {
+  ByteView rest = pending_;
+  if (!magic_seen_) {
+    if (rest.size() < kSnapshotMagic.size()) return {};
+    if (as_text(rest.first(kSnapshotMagic.size())) != kSnapshotMagic) return bad_snapshot("not a snapshot");
+    rest = rest.subspan(kSnapshotMagic.size());
+    magic_seen_ = true;
+  }
+  while (rest.size() >= kFrameHead) {
+    const auto length = load_be<uint32_t>(rest.data());
+    const auto crc = load_be<uint32_t>(rest.data() + 4);
+    if (length > kFrameMax) return bad_snapshot("a frame is too long");
+    if (length > rest.size() - kFrameHead) break;
+    const ByteView message = rest.subspan(kFrameHead, length);
+    if (crc32c(message) != crc) return bad_snapshot("checksum mismatch");
+    TRY(take_message(message));
+    rest = rest.subspan(kFrameHead + length);
+  }
+  pending_.erase(pending_.begin(), pending_.end() - static_cast<std::ptrdiff_t>(rest.size()));
+  return {};
+}
+
+Status SnapshotReader::take_message(ByteView message) {
+  if (!header_seen_) {
+    pb::SnapshotHeader header;
+    if (!header.ParseFromArray(message.data(), static_cast<int>(message.size())))
+      return bad_snapshot("bad header");
+    if (header.format() != kSnapshotFormat) return bad_snapshot("a format this version does not know");
+    header_seen_ = true;
+    expected_ = header.record_count();
+    last_index_ = LogIndex(header.last_index());
+    last_term_ = Term(header.last_term());
+    return {};
+  }
+  TRY_ASSIGN(const std::vector<Record> records, decode_entry(message));
+  for (const Record& r : records) TRY(image_.apply(r));
+  count_ += records.size();
+  return {};
+}
+
+Result<Image> SnapshotReader::finish() {
+  if (!magic_seen_) return bad_snapshot("not a snapshot");
+  if (!pending_.empty()) return bad_snapshot("ends within a frame");
+  if (!header_seen_ || count_ != expected_) return bad_snapshot("records are missing");
+  image_.set_applied(last_index_, last_term_);
+  return std::move(image_);
 }
 
 Result<Image> decode_snapshot(ByteView bytes) {
-  if (bytes.size() < kSnapshotMagic.size() || as_text(bytes.first(kSnapshotMagic.size())) != kSnapshotMagic) {
-    return bad_snapshot("not a snapshot");
-  }
-  ByteView rest = bytes.subspan(kSnapshotMagic.size());
-  TRY_ASSIGN(const ByteView head, take_frame(rest));
-  pb::SnapshotHeader header;
-  if (!header.ParseFromArray(head.data(), static_cast<int>(head.size()))) return bad_snapshot("bad header");
-  if (header.format() != kSnapshotFormat) return bad_snapshot("a format this version does not know");
-
-  Image image;
-  uint64_t count = 0;
-  while (!rest.empty()) {
-    TRY_ASSIGN(const ByteView message, take_frame(rest));
-    TRY_ASSIGN(const std::vector<Record> records, decode_entry(message));
-    for (const Record& r : records) TRY(image.apply(r));
-    count += records.size();
-  }
-  if (count != header.record_count()) return bad_snapshot("records are missing");
-  image.set_applied(LogIndex(header.last_index()), Term(header.last_term()));
-  return image;
+  SnapshotReader reader;
+  TRY(reader.add(bytes));
+  return reader.finish();
 }
 
 }  // namespace millrace::meta

@@ -33,6 +33,7 @@ class Fixture {
     r.endpoints = {
         {"PLAINTEXT", "127.0.0.1", static_cast<uint16_t>(9090 + id), meta::SecurityProtocol::plaintext}};
     r.rack = std::move(rack);
+    r.alone = true;  // unfenced at once
     return r;
   }
 

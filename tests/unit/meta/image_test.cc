@@ -1,5 +1,6 @@
 #include "meta/image.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -303,4 +304,71 @@ TEST_CASE("a snapshot gives the same image back and notices damage") {
   const auto empty = decode_snapshot(encode_snapshot(Image{}));
   REQUIRE(empty.ok());
   CHECK(same_state(*empty, Image{}));
+}
+
+TEST_CASE("a delta names the partitions that changed, and none of a topic that is gone") {
+  Image image = image_of(3, 10);
+  Delta delta;
+  PartitionChangeRecord change{.topic_id = image_uuid(1), .partition = PartitionId(4)};
+  change.leader = kNoBroker;
+  REQUIRE(image.apply(change, &delta).ok());
+  const std::vector<Record> entry = {change, PartitionRecord{image_uuid(2), PartitionId(10), partition_on(1)},
+                                     PartitionRecord{image_uuid(3), PartitionId(10), partition_on(1)},
+                                     RemoveTopicRecord{image_uuid(3)}};
+  REQUIRE(image.apply(entry, &delta).ok());
+  CHECK(delta.topics == std::set<Uuid>{image_uuid(1), image_uuid(2), image_uuid(3)});
+  REQUIRE(delta.partitions.size() == 2);
+  CHECK(delta.partitions[image_uuid(1)] == std::set<PartitionId>{PartitionId(4)});
+  CHECK(delta.partitions[image_uuid(2)] == std::set<PartitionId>{PartitionId(10)});
+  REQUIRE(image.apply(RemoveTopicRecord{image_uuid(1)}, &delta).ok());
+  CHECK(delta.partitions.size() == 1);
+}
+
+TEST_CASE("a snapshot is written in pieces of bounded size and read as it comes") {
+  Image image = image_of(40, 200);
+  for (int i = 0; i < 60; ++i) {
+    const ConfigResource topic{ResourceType::topic, "topic-" + std::to_string(i % 40)};
+    REQUIRE(image.apply(ConfigRecord{topic, "key-" + std::to_string(i), std::string(30'000, 'x')}).ok());
+  }
+  image.set_applied(LogIndex(5), Term(2));
+  Bytes whole;
+  size_t pieces = 0;
+  size_t largest = 0;
+  REQUIRE(write_snapshot(image, [&](ByteView piece) {
+            whole.insert(whole.end(), piece.begin(), piece.end());
+            largest = std::max(largest, piece.size());
+            ++pieces;
+            return Status();
+          }).ok());
+  CHECK(whole == encode_snapshot(image));
+  CHECK(pieces > 8);
+  CHECK(largest < kSnapshotPiece + 64 * 1024);
+  for (const size_t cut : {size_t{1}, size_t{7}, size_t{4096}, whole.size()}) {
+    INFO(cut);
+    SnapshotReader reader;
+    for (size_t at = 0; at < whole.size(); at += cut) {
+      if (cut == 1 && at > 20'000) {
+        REQUIRE(reader.add(ByteView(whole).subspan(at)).ok());
+        break;
+      }
+      REQUIRE(reader.add(ByteView(whole).subspan(at, std::min(cut, whole.size() - at))).ok());
+    }
+    const auto back = reader.finish();
+    REQUIRE(back.ok());
+    CHECK(same_state(*back, image));
+    CHECK(back->applied_index() == LogIndex(5));
+  }
+  // The writer stops where the taker says no.
+  size_t taken = 0;
+  const Status full = write_snapshot(image, [&taken](ByteView) -> Status {
+    if (++taken == 3) return Error(ErrorCode::no_space);
+    return {};
+  });
+  CHECK(full.code() == ErrorCode::no_space);
+  CHECK(taken == 3);
+  // A frame that claims more than any writer makes is refused before it is waited for.
+  Bytes huge(whole.begin(), whole.begin() + 8);
+  huge.insert(huge.end(), {0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0});
+  SnapshotReader reader;
+  CHECK(reader.add(huge).code() == ErrorCode::corrupt);
 }

@@ -55,12 +55,14 @@ std::vector<Record> one_of_each() {
   b.log_dirs = {record_uuid(21)};
   b.fenced = false;
   b.in_controlled_shutdown = true;
+  b.decommissioning = true;
   Broker bare;
   bare.id = BrokerId(2);
 
   BrokerChangeRecord change{.id = BrokerId(1), .epoch = BrokerEpoch(5)};
   change.fenced = false;
   change.log_dirs = std::vector<Uuid>{};
+  change.decommissioning = false;
   return {NoOpRecord{},
           ClusterRecord{record_uuid(2), BrokerEpoch(3)},
           FeatureLevelRecord{"f", 3},

@@ -1,0 +1,216 @@
+#include "unit/control/cluster_fixture.h"
+
+using namespace millrace;
+using namespace millrace::control;
+
+TEST_CASE("a broker starts fenced and is unfenced when it has caught up with its registration") {
+  Cluster c(0);
+  REQUIRE(c.run(c.registration(1)).outcome.ok());
+  CHECK(c.broker(1).fenced);
+  BrokerHeartbeat h = c.beat(1);
+  h.applied = c.applied() - 1;
+  BrokerHeartbeatReply reply = c.run(h);
+  CHECK(reply.outcome.ok());
+  CHECK_FALSE(reply.caught_up);
+  CHECK(reply.fenced);
+  CHECK(c.broker(1).fenced);
+  h.want_fence = true;
+  h.applied = c.applied();
+  reply = c.run(h);
+  CHECK(reply.caught_up);
+  CHECK(c.broker(1).fenced);
+  reply = c.heartbeat(1);
+  CHECK_FALSE(reply.fenced);
+  CHECK_FALSE(reply.should_shutdown);
+  CHECK_FALSE(c.broker(1).fenced);
+  CHECK(c.broker(1).endpoints.size() == 2);
+  (void)c.heartbeat(1);
+  CHECK(c.last().empty());
+}
+
+TEST_CASE("heartbeats of the wrong registration are refused") {
+  Cluster c(1);
+  BrokerHeartbeat h = c.beat(1);
+  h.epoch = h.epoch - 1;
+  CHECK(c.run(h).outcome.error == ErrorCode::stale_broker_epoch);
+  h.epoch = h.epoch + 2;
+  CHECK(c.run(h).outcome.error == ErrorCode::stale_broker_epoch);
+  h.broker = BrokerId(7);
+  CHECK(c.run(h).outcome.error == ErrorCode::broker_id_not_registered);
+  CHECK(c.last().empty());
+}
+
+TEST_CASE("a broker that is not heard is fenced when its session ends, not before") {
+  Cluster c(3);
+  c.create("t", {{1, 2, 3}});
+  c.live(2000, {2, 3});
+  c.live(999, {2, 3});
+  CHECK_FALSE(c.broker(1).fenced);
+  const Ticked done = c.pass(1);
+  CHECK(done.fenced == ids({1}));
+  CHECK(c.broker(1).fenced);
+  const meta::Partition& p = c.partition("t");
+  CHECK(p.leader == BrokerId(2));
+  CHECK(p.isr == ids({2, 3}));
+  CHECK(p.elr.empty());  // the ISR is still large enough
+  CHECK(p.leader_epoch == LeaderEpoch(1));
+  CHECK(p.partition_epoch == 1);
+  // It was only away: the same registration comes back, but not into the ISR.
+  CHECK_FALSE(c.heartbeat(1).fenced);
+  CHECK(c.partition("t").isr == ids({2, 3}));
+}
+
+TEST_CASE("the session timeout is a setting") {
+  Cluster c(2, {{"broker.session.timeout.ms", "500"}});
+  CHECK(c.pass(499).fenced.empty());
+  CHECK(c.pass(1).fenced.size() == 2);
+  CHECK(c.pass(5000).fenced.empty());
+}
+
+TEST_CASE("a new controller gives every broker a whole session") {
+  Cluster c(2);
+  (void)c.pass(2900);
+  c.fail_over();
+  CHECK(c.pass(2900).fenced.empty());
+  CHECK(c.pass(2999).fenced.empty());
+  CHECK(c.pass(1).fenced.size() == 2);
+}
+
+TEST_CASE("a live broker keeps its id") {
+  Cluster c(2);
+  CHECK(c.run(c.registration(1)).outcome.error == ErrorCode::duplicate_broker_registration);
+  CHECK(c.last().empty());
+  (void)c.pass(2000);
+  c.fail_over();
+  CHECK(c.run(c.registration(1)).outcome.error == ErrorCode::duplicate_broker_registration);
+  RegisterBroker own = c.registration(1);
+  own.own = true;
+  const BrokerEpoch before = c.broker(1).epoch;
+  CHECK(c.run(own).outcome.ok());
+  CHECK(c.broker(1).epoch > before);
+  CHECK(c.broker(1).fenced);
+  // Registered, fenced and alive is alive too.
+  CHECK(c.run(c.registration(1)).outcome.error == ErrorCode::duplicate_broker_registration);
+  (void)c.pass(3000);
+  CHECK(c.run(c.registration(1)).outcome.ok());
+}
+
+TEST_CASE("a refused connection fences at once, if it was this registration's") {
+  Cluster c(3);
+  c.create("t", {{1, 2, 3}});
+  BrokerUnreachable u{BrokerId(1), c.broker(1).epoch, BrokerId(2), c.broker(2).epoch};
+  BrokerUnreachable wrong = u;
+  wrong.epoch = u.epoch - 1;
+  CHECK(c.run(wrong).outcome.error == ErrorCode::stale_broker_epoch);
+  wrong = u;
+  wrong.reporter_epoch = u.reporter_epoch - 1;
+  CHECK(c.run(wrong).outcome.error == ErrorCode::stale_broker_epoch);
+  wrong = u;
+  wrong.reporter = u.broker;
+  wrong.reporter_epoch = u.epoch;
+  CHECK(c.run(wrong).outcome.error == ErrorCode::invalid_request);
+  wrong.broker = BrokerId(9);
+  CHECK(c.run(wrong).outcome.error == ErrorCode::broker_id_not_registered);
+  CHECK_FALSE(c.broker(1).fenced);
+
+  const BrokerUnreachableReply reply = c.run(u);
+  CHECK(reply.fenced);
+  CHECK(c.broker(1).fenced);
+  CHECK(c.partition("t").leader == BrokerId(2));
+  CHECK_FALSE(c.run(u).fenced);
+  CHECK(c.run(c.registration(1)).outcome.ok());  // its next incarnation need not wait
+}
+
+TEST_CASE("a controlled shutdown moves the leaders first and ends when the others know") {
+  Cluster c(3);
+  c.create("t", {{1, 2, 3}, {2, 1, 3}});
+  c.create("only", {{1}});
+  BrokerHeartbeat h = c.beat(1);
+  h.want_shutdown = true;
+  CHECK_FALSE(c.run(h).should_shutdown);
+  CHECK(c.broker(1).in_controlled_shutdown);
+  CHECK_FALSE(c.broker(1).fenced);
+  CHECK(c.partition("t", 0).leader == BrokerId(2));
+  CHECK(c.partition("t", 0).isr == ids({2, 3}));
+  CHECK(c.partition("t", 1).isr == ids({2, 3}));
+  CHECK(c.partition("only").leader == kNoBroker);
+  CHECK(c.partition("only").elr == ids({1}));
+  CHECK_FALSE(c.run(h).should_shutdown);  // nobody else has heard of it
+  BrokerHeartbeat behind = c.beat(2);
+  behind.applied = behind.applied - 1;
+  (void)c.run(behind);
+  (void)c.heartbeat(3);
+  CHECK_FALSE(c.run(h).should_shutdown);
+  (void)c.heartbeat(2);
+  const BrokerHeartbeatReply done = c.run(h);
+  CHECK(done.should_shutdown);
+  CHECK(done.fenced);
+  CHECK(c.broker(1).fenced);
+  CHECK(c.run(h).should_shutdown);
+
+  (void)c.restart(1, true);
+  CHECK_FALSE(c.broker(1).in_controlled_shutdown);
+  CHECK(c.partition("only").leader == BrokerId(1));
+}
+
+TEST_CASE("a broker in shutdown gets no replicas into an ISR and no leaders") {
+  Cluster c(3);
+  c.create("t", {{1, 2, 3}});
+  BrokerHeartbeat h = c.beat(2);
+  h.want_shutdown = true;
+  (void)c.run(h);
+  CHECK(c.alter("t", 0, {1, 2, 3}).outcome.error == ErrorCode::ineligible_replica);
+  c.crash(3);
+  c.crash(1);
+  CHECK(c.partition("t").leader == kNoBroker);
+}
+
+TEST_CASE("a shutdown goes on under the next controller") {
+  Cluster c(2);
+  c.create("t", {{1, 2}});
+  BrokerHeartbeat h = c.beat(1);
+  h.want_shutdown = true;
+  (void)c.run(h);
+  c.fail_over();
+  CHECK_FALSE(c.run(h).should_shutdown);
+  (void)c.heartbeat(2);
+  CHECK(c.run(h).should_shutdown);
+}
+
+TEST_CASE("a directory that goes offline takes its replicas along") {
+  Cluster c(0);
+  RegisterBroker two = c.registration(1);
+  two.log_dirs.push_back(Cluster::uuid(77));
+  REQUIRE(c.run(two).outcome.ok());
+  (void)c.heartbeat(1);
+  c.join(2);
+  c.create("a", {{1, 2}});
+  c.create("b", {{1, 2}});
+  AssignDirectories assign{BrokerId(1), c.broker(1).epoch, {{Cluster::uuid(77), {c.key("a")}}}};
+  assign.directories[Cluster::directory(1)] = {c.key("b")};
+  for (const AssignedReplica& r : c.run(assign).replicas) CHECK(r.outcome.ok());
+  CHECK(c.partition("a").directories[0] == Cluster::uuid(77));
+  CHECK(c.partition("a").directories[1] == Cluster::directory(2));  // it has one only
+  CHECK(c.run(assign).replicas.size() == 2);
+  CHECK(c.last().empty());
+
+  BrokerHeartbeat h = c.beat(1);
+  h.offline_log_dirs = {Cluster::uuid(77)};
+  (void)c.run(h);
+  CHECK(c.partition("a").leader == BrokerId(2));
+  CHECK(c.partition("a").isr == ids({2}));
+  CHECK(c.partition("a").elr.empty());  // what is in it counts for nothing
+  CHECK(c.partition("b").leader == BrokerId(1));
+  CHECK(c.broker(1).log_dirs.size() == 1);
+  CHECK(c.alter("a", 0, {1, 2}).outcome.error == ErrorCode::ineligible_replica);
+
+  assign.directories = {{Cluster::uuid(78), {c.key("b")}}};
+  CHECK(c.run(assign).replicas[0].outcome.error == ErrorCode::log_dir_not_found);
+  assign.directories = {
+      {Cluster::directory(1), {{c.image().topic("a")->id, PartitionId(9)}, {Cluster::uuid(55), {}}}}};
+  const AssignDirectoriesReply bad = c.run(assign);
+  CHECK(bad.replicas[0].outcome.error == ErrorCode::unknown_topic_or_partition);
+  CHECK(bad.replicas[1].outcome.error == ErrorCode::unknown_topic_id);
+  assign.epoch = assign.epoch - 1;
+  CHECK(c.run(assign).outcome.error == ErrorCode::stale_broker_epoch);
+}
