@@ -161,7 +161,9 @@ Status Log::truncate_to(Offset offset, Now now) {
     lower_ends(end);
     if (epochs_.truncate_from_end(end)) ++epochs_version_;
     remove_snapshots(end + 1, Offset(INT64_MAX));
+    const std::vector<CompletedTxn> completed = producers_.completed_below(end);
     status = rebuild_producers(end, now.wall_ms, nullptr);
+    producers_.restore_completed(completed);
   }
   if (!status) {
     failed_ = true;

@@ -152,6 +152,18 @@ void ProducerState::on_high_watermark(Offset high_watermark) {
   }
 }
 
+std::vector<CompletedTxn> ProducerState::completed_below(Offset end) const {
+  std::vector<CompletedTxn> out;
+  for (const auto& [offset, txn] : completed_txns_) {
+    if (txn.last_offset < end) out.push_back(txn);
+  }
+  return out;
+}
+
+void ProducerState::restore_completed(const std::vector<CompletedTxn>& txns) {
+  for (const CompletedTxn& txn : txns) completed_txns_.emplace(txn.first_offset, txn);
+}
+
 size_t ProducerState::expire(int64_t wall_ms, int64_t expiration_ms) {
   return std::erase_if(entries_, [&](const auto& item) {
     return !item.second.in_transaction() && wall_ms - item.second.touched_wall_ms >= expiration_ms;

@@ -94,6 +94,11 @@ class ProducerState {
   /// Forgets completed transactions whose marker is below the high watermark.
   void on_high_watermark(Offset high_watermark);
 
+  /// Completed transactions that are not known to be replicated and whose marker is below `end`: a snapshot
+  /// does not tell of them.
+  std::vector<CompletedTxn> completed_below(Offset end) const;
+  void restore_completed(const std::vector<CompletedTxn>& txns);
+
   /// Forgets producers not seen for `expiration_ms`, those in a transaction excepted; returns how many.
   size_t expire(int64_t wall_ms, int64_t expiration_ms);
   void set_entries_max(uint32_t entries_max) { entries_max_ = entries_max; }

@@ -172,9 +172,7 @@ class CompactedLife {
   }
 
   /// Below it superseded records may be missing from now on.
-  void note_compacted(Offset end) {
-    settled_ = std::max(settled_, end);
-  }
+  void note_compacted(Offset end) { settled_ = std::max(settled_, end); }
 
   /// The disk fails at some operation of the run; then the power.
   void interrupted_compaction() {

@@ -237,6 +237,21 @@ TEST_CASE("an open transaction is not compacted, nor what follows it") {
   CHECK(f.offsets() == std::vector<int64_t>{3});
 }
 
+TEST_CASE("a transaction whose marker is not replicated stays undecided through a truncation") {
+  CompactionFixture f;
+  f.open();
+  f.append_keyed(
+      {{"a", "0"}},
+      {.producer = ProducerId(9), .epoch = ProducerEpoch(0), .sequence = 0, .transactional = true});
+  f.append(marker(ProducerId(9), false));
+  f.settle();
+  f.append_keyed({{"b", "2"}});
+  CHECK(f.log->last_stable_offset(Offset(1)) == Offset(0));
+  REQUIRE(f.log->truncate_to(Offset(2), at_ms(0)).ok());
+  CHECK(f.log->last_stable_offset(Offset(1)) == Offset(0));
+  CHECK(f.log->last_stable_offset(Offset(2)) == Offset(2));
+}
+
 TEST_CASE("only what is closed, replicated, durable and old enough is compacted") {
   CompactionFixture f;
   f.config.min_compaction_lag_ms = 500;
