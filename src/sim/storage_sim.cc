@@ -501,7 +501,7 @@ bool StorageSim::start_once(Stop after) {
       return false;
     }
     if (options_.bugs.always_clean) plan->clean = true;
-    if (options_.bugs.forget_checkpoints) plan->recovery_point = Offset(0);
+    if (options_.bugs.forget_checkpoints) plan->recovery_point = plan->durable_end = Offset(0);
     std::optional<FoundLog> found;
     if (!plan->create) {
       if (options_.bugs.checkpoint_ahead) plan->recovery_point = Offset(slot.model.end());
