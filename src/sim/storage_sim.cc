@@ -84,8 +84,8 @@ struct Slot {
   std::string path;
   PartitionModel model;
   std::vector<Producer> producers;
-  bool failed = false;         // its directory was fenced
-  bool written_blind = false;  // something of it was under way when power failed
+  bool failed = false;      // its directory was fenced
+  bool cut_unseen = false;  // power was cut while it was offline, or before it was opened again
   int64_t high_watermark = 0;
 
   std::string name() const { return topic + "-" + std::to_string(number); }
@@ -137,7 +137,7 @@ class StorageSim {
   std::shared_ptr<const partition::PartitionConfig> random_config(bool fsync);
   void start(Stop after);
   bool start_once(Stop after);
-  void verify(Slot& slot, Stop after, int64_t planned_start, const std::optional<FoundLog>& found);
+  void verify(Slot& slot, int64_t planned_start, const std::optional<FoundLog>& found);
   void crash(Stop how);
   void clean_stop();
   void probe();
@@ -468,6 +468,7 @@ void StorageSim::start(Stop after) {
 }
 
 bool StorageSim::start_once(Stop after) {
+  for (const auto& slot : slots_) slot->cut_unseen = slot->cut_unseen || after == Stop::power_cut;
   say("start");
   trouble_since_start_ = false;
   sync_errors_at_start_ = disk_.counters.sync_errors;
@@ -533,14 +534,14 @@ bool StorageSim::start_once(Stop after) {
       fail("{}: was made anew, but reached offset {}", slot.name(), slot.model.promised);
       return false;
     }
-    verify(slot, after, plan->log_start.v, found);
+    verify(slot, plan->log_start.v, found);
     if (!ok() || disk_.power_is_out()) return false;
   }
   return true;
 }
 
 // The recovered partition against the model: nothing promised is missing, nothing else came in.
-void StorageSim::verify(Slot& slot, Stop after, int64_t planned_start, const std::optional<FoundLog>& found) {
+void StorageSim::verify(Slot& slot, int64_t planned_start, const std::optional<FoundLog>& found) {
   const Partition::Usage usage = slot.ref->usage();
   const int64_t start = usage.offsets.log_start.v;
   const int64_t end = usage.offsets.log_end.v;
@@ -552,10 +553,10 @@ void StorageSim::verify(Slot& slot, Stop after, int64_t planned_start, const std
     fail("{}: ends at {}, but {} was promised", slot.name(), end, model.promised);
     return;
   }
-  if (after != Stop::power_cut && end < model.end() && model.damaged) {
+  if (!slot.cut_unseen && end < model.end() && model.damaged) {
     // It did not open after the crash before; the clean stop vouched for it all the same.
     saw("clean stop with a damaged partition");
-  } else if (after != Stop::power_cut && end < model.end()) {
+  } else if (!slot.cut_unseen && end < model.end()) {
     fail("{}: ends at {} after a stop that loses nothing, it reached {}", slot.name(), end, model.end());
     return;
   }
@@ -584,6 +585,7 @@ void StorageSim::verify(Slot& slot, Stop after, int64_t planned_start, const std
   }
   if (!ok()) return;
   model.cut_to(start, end);
+  slot.cut_unseen = false;
   model.promise(end);  // leading began with a sync
 }
 
