@@ -145,6 +145,7 @@ if [ -n "$release" ]; then
   run durability tests/e2e/durability.py
   run bad-input tests/e2e/bad_input.py
   run cli tests/e2e/cli.py
+  run disk-care tests/e2e/disk_care.py
   if [ -z "$quick" ]; then
     if [ -n "$zoo" ]; then
       run client-zoo scripts/client_zoo
@@ -165,6 +166,13 @@ if [ -n "$release" ]; then
     fi
     run disk-fail tests/e2e/disk_fail.py
     run disk-full tests/e2e/disk_full.py
+    # The exchange needs Apache Kafka's own jars, from the zoo's Maven project.
+    scripts/client_zoo --install-only --only confluent,java-tools > "$logs/kafka-exchange-install.log" 2>&1
+    if [ -x build/zoo/venv/bin/python ] && compgen -G 'build/zoo/java/tools/kafka_2.13-*.jar' > /dev/null; then
+      suite kafka-exchange build/zoo/venv/bin/python tests/e2e/kafka_exchange.py
+    else
+      skip kafka-exchange "Apache Kafka's jars could not be installed (see kafka-exchange-install.log)"
+    fi
     run bench-idle bench/idle
   fi
 fi

@@ -62,6 +62,14 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
         new Shard{*this, i, env_.loops[i], view_, {}, {}, env_.trace.named("broker")}));
   }
   register_metrics();
+  scrubber_ = std::make_unique<Scrubber>(
+      Scrubber::Environment{env_.control_loop, env_.disk, env_.clock, env_.random, env_.metrics,
+                            env_.trace.named("scrub")},
+      [this] { return hosted_partitions(); },
+      [this] {
+        return Scrubber::Settings{setting_int(*view_->image, "log.scrub.bytes.per.second"),
+                                  setting_int(*view_->image, "log.scrub.interval.ms")};
+      });
 }
 
 Broker::~Broker() {
@@ -164,6 +172,7 @@ void Broker::register_self(std::function<void(Status)> ready) {
                    host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
                    arm_housekeeping();
                    cleaner_.start();
+                   scrubber_->start();
                    ready({});
                  });
 }
@@ -625,6 +634,7 @@ void Broker::stop(std::function<void(Status)> done) {
     if (stopping_) return;
     stopping_ = true;
     disk_watch_.stop();
+    scrubber_->stop();
     if (view_->groups) {
       for (const auto& runner : view_->groups->by_partition) {
         if (runner) runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
@@ -686,6 +696,16 @@ void Broker::register_metrics() {
           [this](Samples& s) { s.push_back({{}, static_cast<double>(hosted_partitions().size())}); });
   m.gauge("millrace_offline_partitions", "Partitions that this broker should lead and does not serve.",
           [this](Samples& s) { s.push_back({{}, static_cast<double>(offline_partitions())}); });
+  m.gauge("millrace_damaged_ranges",
+          "Places in closed segments that are known to be damaged, of partitions that have any.",
+          [this](Samples& s) {
+            for (const PartitionRef& p : hosted_partitions()) {
+              const size_t count = p->damaged_ranges();
+              if (count == 0) continue;
+              s.push_back({{{"partition", std::to_string(p->name().partition.v)}, {"topic", p->name().topic}},
+                           static_cast<double>(count)});
+            }
+          });
   m.gauge("millrace_log_bytes", "Bytes of the logs, by topic.", [this](Samples& s) {
     view_->image->topics().for_each([&](const std::string& name, const meta::TopicRef& topic) {
       const HostedTopic* hosted = view_->hosted_topic(topic->id);

@@ -23,6 +23,7 @@
 #include "broker/group_settings.h"
 #include "broker/metadata_ledger.h"
 #include "broker/partition_host.h"
+#include "broker/scrubber.h"
 #include "broker/shard.h"
 #include "broker/view.h"
 #include "io/clock.h"
@@ -159,6 +160,7 @@ class Broker {
   PartitionHost host_;
   MetadataLedger ledger_;
   Cleaner cleaner_;
+  std::unique_ptr<Scrubber> scrubber_;
   DiskWatch disk_watch_;
   std::map<Uuid, std::set<int32_t>> unopened_;  // for want of space: tried again
   std::shared_ptr<const View> view_;            // the newest

@@ -224,11 +224,13 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     f.claimed = true;
     plan.directory = f.directory;
     plan.path = f.path;
-    plan.clean = directories_[f.directory]->was_clean();
     const Checkpoints& c = checkpoints_[f.directory];
+    plan.clean = false;  // until a checkpoint knows it: moved in, whoever closed it was somebody else
     if (c.is_of(key, spec.topic_id)) {
-      if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end())
+      if (const auto r = c.recovery_points.find(key); r != c.recovery_points.end()) {
         plan.recovery_point = r->second;
+        plan.clean = directories_[f.directory]->was_clean();
+      }
       if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) {
         plan.log_start = s->second;
         plan.log_start_exact = plan.clean;
@@ -283,7 +285,9 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
 
 Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   if (!plan.stale.empty()) {
-    TRY(disk_.rename(plan.stale, plan.stale + "." + random_.uuid().to_string() + "-delete"));
+    // Perhaps somebody moved it in and forgot the topic id: kept, as a name that is no partition's.
+    trace_.warn("{} belongs to another topic of that name; renamed to {}.stray", plan.stale, plan.stale);
+    TRY(disk_.rename(plan.stale, plan.stale + "." + random_.uuid().to_string() + ".stray"));
     // The new one may lie in another directory: a crash must not leave both.
     TRY(disk_.sync_directory(io::parent_path(plan.stale)));
   }
@@ -301,6 +305,13 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   log::RecoveryStats stats;
   TRY_ASSIGN(std::unique_ptr<log::Log> log,
              log::Log::open(disk_, std::move(params), trace_.named("log"), &stats));
+  if (log->latest_epoch() > plan.spec.leadership.epoch) {
+    // Appended to, the log would have epochs that go backwards, and a recovery would cut it there.
+    return Error(ErrorCode::corrupt,
+                 plan.path + " has leader epoch " + std::to_string(log->latest_epoch().v) +
+                     ", the topic only " + std::to_string(plan.spec.leadership.epoch.v) +
+                     ": a directory from elsewhere is taken in with `millrace disk adopt`");
+  }
   if (stats.segments_scanned > 0) {
     trace_.info("{}: recovered, {} bytes scanned, {} cut{}{}", plan.spec.name.text(), stats.bytes_scanned,
                 stats.bytes_cut, stats.cut_reason.empty() ? "" : ": ", stats.cut_reason);

@@ -7,6 +7,7 @@
 #include "cli/completion.h"
 #include "cli/config_commands.h"
 #include "cli/consume_command.h"
+#include "cli/disk_commands.h"
 #include "cli/dump_command.h"
 #include "cli/group_commands.h"
 #include "cli/produce_command.h"
@@ -44,6 +45,7 @@ class AllCommands final : public Commands {
     add_cluster();
     add_dump();
     add_verify();
+    add_disk();
     add_completion();
   }
 
@@ -121,6 +123,8 @@ class AllCommands final : public Commands {
   void add_cluster();
   void add_dump();
   void add_verify();
+  void add_verify_disk(CLI::App& verify);
+  void add_disk();
   void add_completion();
   void add_resource(CLI::App* c, ConfigResource& r) {
     c->add_option("--topic", r.topic, "A topic's configuration")->type_name("NAME");
@@ -153,6 +157,9 @@ class AllCommands final : public Commands {
   ClusterDirs cluster_dirs_;
   Dump dump_;
   VerifyHistory verify_history_;
+  VerifyDisk verify_disk_;
+  DiskRepair disk_repair_;
+  DiskAdopt disk_adopt_;
   std::string shell_;
   bool follow_ = false;  // both are the default already
   bool only_show_ = false;
@@ -351,14 +358,15 @@ void AllCommands::add_dump() {
                         [this] { return cli::run(dump_, context_.output); });
   c->add_option("paths", dump_.paths, "Files, or a partition's directory")->required()->type_name("PATH...");
   c->add_flag("--records", dump_.records, "Also the records");
-  c->add_option("--decode", dump_.decode, "How records are read: auto, none, offsets, transactions")
+  c->add_option("--decode", dump_.decode, "How records are read: auto, none, offsets, transactions, metadata")
       ->type_name("HOW")
       ->capture_default_str();
   add_output(c);
 }
 
 void AllCommands::add_verify() {
-  CLI::App* verify = family("verify", "Judge what was recorded");
+  CLI::App* verify = family("verify", "Check what is stored, judge what was recorded");
+  add_verify_disk(*verify);
   VerifyHistory& o = verify_history_;
   CLI::App* c = command(*verify, "history", "Whether what clients were told is what a log may do",
                         [this] { return cli::run(verify_history_, context_.output); });
@@ -367,6 +375,48 @@ void AllCommands::add_verify() {
       ->type_name("N")
       ->check(CLI::Range(0, 1'000))
       ->capture_default_str();
+  add_output(c);
+}
+
+void AllCommands::add_verify_disk(CLI::App& verify) {
+  VerifyDisk& o = verify_disk_;
+  CLI::App* c = command(verify, "disk", "Check every file of data directories that no broker uses",
+                        [this] { return cli::run(verify_disk_, context_); });
+  c->add_option("directories", o.paths, "Data directories, or partitions in them")->type_name("DIR...");
+  c->add_option("--config", o.config, "Also the log.dirs of this properties file")->type_name("FILE");
+  c->add_flag("--records", o.records, "Also decompress and decode every record");
+  c->add_flag("--force,--online-ok", o.force, "Also while a broker runs");
+  c->add_flag("--quiet", o.quiet, "Damage and the summary, no notes");
+  c->add_option("--threads", o.threads, "Partitions checked at a time (default: processors, at most 8)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 64));
+  add_output(c);
+}
+
+void AllCommands::add_disk() {
+  CLI::App* disk = family("disk", "Data directories that no broker uses");
+  {
+    DiskRepair& o = disk_repair_;
+    CLI::App* c = command(*disk, "repair", "Give up the damaged bytes of a partition, keeping them aside",
+                          [this] { return cli::run(disk_repair_, context_); });
+    c->add_option("directory", o.path, "The partition's directory")->required()->type_name("DIR/TOPIC-N");
+    c->add_flag("--drop-from-damage", o.drop_from_damage, "The log ends before the first damage");
+    c->add_flag("--skip-damaged", o.skip_damaged, "What is damaged becomes a hole, the rest stays");
+    c->add_flag("--dry-run", o.dry_run, "Only say what would be lost");
+    add_yes(c, o.yes);
+    add_output(c);
+  }
+  DiskAdopt& o = disk_adopt_;
+  CLI::App* c = command(*disk, "adopt", "Make a partition's directory from elsewhere one of this topic",
+                        [this] { return cli::run(disk_adopt_, context_); });
+  c->add_option("directory", o.path, "The partition's directory, in its new place")
+      ->required()
+      ->type_name("DIR/TOPIC-N");
+  c->add_option("--topic-id", o.topic_id, "Id of the topic it belongs to now")->required()->type_name("ID");
+  c->add_option("--leader-epoch", o.leader_epoch, "Leader epoch that its batches get")
+      ->type_name("N")
+      ->capture_default_str();
+  add_yes(c, o.yes);
   add_output(c);
 }
 

@@ -6,9 +6,11 @@
 
 #include "cli/internal_records.h"
 #include "cli/json.h"
+#include "cli/metadata_records.h"
 #include "cli/record_format.h"
 #include "cli/table.h"
 #include "io/posix_disk.h"
+#include "ledger/raft_store.h"
 #include "log/checkpoints.h"
 #include "log/commit_file.h"
 #include "log/dump.h"
@@ -27,7 +29,7 @@ namespace {
 constexpr size_t kSmallFileMax = 256 << 20;  // everything but segments is read whole
 constexpr size_t kInflatedMax = 256 << 20;
 
-enum class Decode : uint8_t { none, offsets, transactions };
+enum class Decode : uint8_t { none, offsets, transactions, metadata };
 
 struct DumpJob {
   io::Disk& disk;
@@ -98,8 +100,9 @@ Json record_object(const DumpJob& job, const record::OpenedBatch& opened, const 
   if (decoded) {
     j["offset"] = opened.offset_of(r).v;
     j["timestamp_ms"] = opened.timestamp_of(r);
-    const Json what = job.decode == Decode::offsets ? decode_offsets_record(r.key, r.value)
-                                                    : decode_transaction_record(r.key, r.value);
+    const Json what = job.decode == Decode::offsets    ? decode_offsets_record(r.key, r.value)
+                      : job.decode == Decode::metadata ? decode_metadata_entry(r.key, r.value)
+                                                       : decode_transaction_record(r.key, r.value);
     for (const auto& [field, value] : what.items()) j[field] = value;
     return j;
   }
@@ -279,6 +282,12 @@ Status dump_small(const DumpJob& job, const std::string& name, bool& known) {
     Table table({{"version", "VERSION"}, {"topic_id", "TOPIC ID"}});
     table.add({int64_t{metadata.version}, metadata.topic_id.to_string()});
     put_table(job, "partition_metadata", table);
+  } else if (name == ledger::kHardStateFile) {
+    TRY_ASSIGN(const Bytes bytes, job.disk.read_file(job.path, kSmallFileMax));
+    TRY_ASSIGN(const raft::HardState state, ledger::parse_hard_state(as_text(bytes)));
+    Table table({{"term", "TERM"}, {"vote", "VOTE"}});
+    table.add({state.term.v, state.vote == kNoBroker ? Cell() : Cell(int64_t{state.vote.v})});
+    put_table(job, "quorum_state", table);
   } else if (name == log::kCommitFileName) {
     TRY_ASSIGN(const Bytes bytes, job.disk.read_file(job.path, kSmallFileMax));
     const auto [ends, caps, sound, damaged] = log::CommitFile::replay(bytes);
@@ -298,12 +307,14 @@ Result<Decode> decode_of(const Dump& options, const std::string& path) {
   if (options.decode == "none") return Decode::none;
   if (options.decode == "offsets") return Decode::offsets;
   if (options.decode == "transactions") return Decode::transactions;
+  if (options.decode == "metadata") return Decode::metadata;
   if (options.decode != "auto") {
-    return Error(ErrorCode::invalid_argument, "--decode is auto, none, offsets or transactions");
+    return Error(ErrorCode::invalid_argument, "--decode is auto, none, offsets, transactions or metadata");
   }
   const std::string topic = partition_of(path).topic;
   if (topic == "__consumer_offsets") return Decode::offsets;
   if (topic == "__transaction_state") return Decode::transactions;
+  if (topic == "__cluster_metadata") return Decode::metadata;
   return Decode::none;
 }
 

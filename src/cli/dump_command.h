@@ -13,7 +13,7 @@ namespace millrace::cli {
 struct Dump {
   std::vector<std::string> paths;  // files, or a partition's directory
   bool records = false;            // also the records of segments
-  std::string decode = "auto";     // auto, none, offsets, transactions: how records are read
+  std::string decode = "auto";     // auto, none, offsets, transactions, metadata: how records are read
 };
 
 /// Exit code `failed` if anything was damaged.

@@ -40,6 +40,11 @@ class File {
   virtual Status truncate(uint64_t size) = 0;
   /// fdatasync. A failure is final for what was written since the last success.
   virtual Status sync() = 0;
+  /// The page cache need not keep this range: it was read in passing. Best effort; written bytes stay.
+  virtual void forget_cached(uint64_t position, size_t length) const {
+    (void)position;
+    (void)length;
+  }
   /// Reserves blocks up to `size` without changing the file's size; best effort.
   virtual void reserve(uint64_t size) = 0;
   virtual Result<uint64_t> size() const = 0;

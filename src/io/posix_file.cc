@@ -195,6 +195,13 @@ Result<std::optional<size_t>> PosixFile::read_at_cached(uint64_t position, Mutab
   return std::optional<size_t>(done);
 }
 
+void PosixFile::forget_cached(uint64_t position, size_t length) const {
+  const PinnedDescriptor descriptor = pin_if_open();
+  if (!descriptor) return;
+  (void)::posix_fadvise(descriptor.get(), static_cast<off_t>(position), static_cast<off_t>(length),
+                        POSIX_FADV_DONTNEED);
+}
+
 bool PosixFile::is_cached(uint64_t position, size_t length) const {
   if (length == 0) return true;
   const PinnedDescriptor descriptor = pin_if_open();

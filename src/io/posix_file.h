@@ -61,6 +61,7 @@ class PosixFile final : public File {
   Status truncate(uint64_t size) override;
   /// Once it failed it fails for ever: the kernel forgets what it could not write.
   Status sync() override;
+  void forget_cached(uint64_t position, size_t length) const override;
   void reserve(uint64_t size) override;
   Result<uint64_t> size() const override;
   /// The path it was opened with, also after a rename.

@@ -13,7 +13,6 @@
 namespace millrace::ledger {
 namespace {
 
-constexpr std::string_view kHardStateFile = "quorum-state";
 constexpr size_t kHardStateFileMax = 4096;
 constexpr size_t kReadStep = 1 << 20;
 constexpr int32_t kSegmentBytes = 64 << 20;
@@ -26,6 +25,8 @@ log::LogConfig metadata_log_config() {
   c.preallocate = true;  // some room ahead, so that a full disk still takes the entry that deletes a topic
   return c;
 }
+
+}  // namespace
 
 // "key: number" lines; anything else is damage, a missing key too: a forgotten vote may be given twice.
 Result<raft::HardState> parse_hard_state(std::string_view text) {
@@ -55,8 +56,6 @@ Result<raft::HardState> parse_hard_state(std::string_view text) {
   if (!vote || *vote < kNoBroker.v || *vote > INT32_MAX) return Error(ErrorCode::corrupt, "no vote");
   return raft::HardState{Term(*term), BrokerId(static_cast<int32_t>(*vote))};
 }
-
-}  // namespace
 
 Status RaftStore::open(const std::string& directory) {
   directory_ = directory;

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/ids.h"
@@ -21,6 +22,10 @@
 #include "raft/types.h"
 
 namespace millrace::ledger {
+
+inline constexpr std::string_view kHardStateFile = "quorum-state";
+/// Errors: corrupt.
+Result<raft::HardState> parse_hard_state(std::string_view text);
 
 class RaftStore {
  public:

@@ -6,7 +6,6 @@
 #include <map>
 
 #include "log/file_names.h"
-#include "log/partition_metadata.h"
 
 namespace millrace::log {
 
@@ -162,50 +161,6 @@ Result<std::vector<ProducerEntry>> dump_snapshot(io::Disk& disk, const std::stri
   Result<std::vector<ProducerEntry>> entries = ProducerState::decode_snapshot(content);
   if (!entries) return Error(entries.code(), fmt::format("{}: {}", path, entries.error().message));
   return entries;
-}
-
-Result<VerifyResult> verify_partition(io::Disk& disk, const std::string& directory) {
-  TRY_ASSIGN(const std::vector<io::DirectoryEntry> entries, disk.list(directory));
-  VerifyResult result;
-  std::optional<Offset> end;
-  for (const io::DirectoryEntry& entry : entries) {  // by name, which is by offset
-    const std::optional<FileName> name = parse_file_name(entry.name);
-    if (!name || name->stage != FileStage::live) continue;
-    const std::string path = io::join_path(directory, entry.name);
-    if (name->kind == FileKind::snapshot) {
-      const Result<std::vector<ProducerEntry>> snapshot = dump_snapshot(disk, path);
-      if (!snapshot) add_problem(result.problems, snapshot.error().message);
-    }
-    if (name->kind != FileKind::log) continue;
-    TRY_ASSIGN(const SegmentDump segment, dump_segment(disk, path, nullptr));
-    ++result.segments;
-    result.batches += segment.batches;
-    result.records += segment.records;
-    result.bytes += segment.file_bytes;
-    for (const std::string& problem : segment.problems) add_problem(result.problems, problem);
-    if (end && name->offset < *end) {
-      add_problem(result.problems, fmt::format("{}: the segment before it reaches offset {}", path, end->v));
-    }
-    end = segment.batches > 0 ? segment.next_offset : name->offset;
-    TRY_ASSIGN(const IndexDump indexes, dump_indexes(disk, path));
-    for (const std::string& problem : indexes.problems) add_problem(result.problems, problem);
-  }
-  if (result.segments == 0) add_problem(result.problems, fmt::format("{}: no segments", directory));
-
-  const std::string epoch_path = io::join_path(directory, kEpochCheckpointName);
-  const Result<Bytes> epoch_file = disk.read_file(epoch_path, kDumpFileBytesMax);
-  if (epoch_file) {
-    const Result<EpochCache> epochs = EpochCache::parse(as_text(*epoch_file));
-    if (!epochs) {
-      add_problem(result.problems, fmt::format("{}: {}", epoch_path, epochs.error().message));
-    } else if (end && epochs->latest() && epochs->latest()->start_offset > *end) {
-      add_problem(result.problems, fmt::format("{}: epoch {} begins beyond the end of the log, {}",
-                                               epoch_path, epochs->latest_epoch().v, end->v));
-    }
-  }
-  const Result<std::optional<PartitionMetadata>> metadata = read_partition_metadata(disk, directory);
-  if (!metadata) add_problem(result.problems, fmt::format("{}: {}", directory, metadata.error().message));
-  return result;
 }
 
 }  // namespace millrace::log

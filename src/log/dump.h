@@ -1,4 +1,4 @@
-// A walk over the files of a partition for people: `dump` prints it, `verify disk` counts what is wrong.
+// A walk over the files of a partition for people: `dump` prints it.
 // Reads only; goes on after damage where it can.
 #pragma once
 
@@ -52,15 +52,5 @@ struct IndexDump {
 Result<IndexDump> dump_indexes(io::Disk& disk, const std::string& log_path);
 
 Result<std::vector<ProducerEntry>> dump_snapshot(io::Disk& disk, const std::string& path);
-
-struct VerifyResult {
-  uint64_t segments = 0;
-  uint64_t batches = 0;
-  uint64_t records = 0;
-  uint64_t bytes = 0;
-  std::vector<std::string> problems;
-};
-/// Everything in one partition directory: structure, checksums, offsets, indexes, snapshots, epochs.
-Result<VerifyResult> verify_partition(io::Disk& disk, const std::string& directory);
 
 }  // namespace millrace::log

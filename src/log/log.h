@@ -29,8 +29,10 @@
 #include "log/compaction.h"
 #include "log/epoch_cache.h"
 #include "log/log_config.h"
+#include "log/lost_ranges.h"
 #include "log/producer_state.h"
 #include "log/recovery.h"
+#include "log/scrub.h"
 #include "log/segment.h"
 
 namespace millrace::log {
@@ -256,6 +258,17 @@ class Log {
   /// failed).
   Status finish_swap(const CleanedGroup& group, const Status& synced, Now now);
 
+  // --- scrubbing (scrub.cc) ---
+  /// The first closed segment that begins at or after `from`; nullopt: none, or the log is not usable.
+  std::optional<ScrubTarget> scrub_target(Offset from) const;
+  /// From now on these bytes are not served: read() ends before them or answers corrupt. True if they still
+  /// belong to the log (as bytes of `file`) and were not known.
+  bool note_damage(DamagedRange range, const std::shared_ptr<const io::File>& file);
+  /// How many damaged ranges the log is known to have.
+  size_t damaged_ranges();
+  /// Makes the indexes of a closed segment anew and replaces their files.
+  Status rebuild_indexes_of(Offset base);
+
   // --- end of life ---
   /// `clean`: writes and syncs indexes, epochs and a producer snapshot, so that the next open scans nothing.
   /// No plan may be in flight.
@@ -266,6 +279,7 @@ class Log {
 
  private:
   friend class LogOpener;
+  friend class PartitionVerifier;  // folds batches as this class does
   struct PendingRemoval {
     std::vector<std::string> paths;
     int64_t due_mono_ms = 0;
@@ -318,6 +332,9 @@ class Log {
   Result<std::optional<TimestampOffset>> find_record(Segment& segment, int64_t timestamp, bool exactly,
                                                      Offset from);
 
+  // scrub.cc
+  Status check_undamaged(const Segment& segment, const Place& start, Place& end);
+
   // log_open.cc
   Status rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStats* stats);
   Status replay(ProducerState& state, Offset from, Offset to, int64_t wall_ms,
@@ -364,6 +381,8 @@ class Log {
   std::vector<std::shared_ptr<io::File>> unsynced_;  // index and snapshot files written, not yet synced
   std::vector<Place> landmarks_;                     // ring: the last batches of the active segment
   size_t next_landmark_ = 0;
+  std::vector<DamagedRange> damaged_;  // found by scrubbing
+  std::vector<LostRange> lost_;        // holes that a repair left, by its files
   struct {
     Offset bound = kNoOffset;
     Place place;

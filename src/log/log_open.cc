@@ -115,6 +115,7 @@ Status LogOpener::clean_up_names() {
     if (entry.is_directory) continue;
     const std::optional<FileName> name = parse_file_name(entry.name);
     if (!name) {
+      if (const std::optional<LostRange> lost = parse_lost_name(entry.name)) log_.lost_.push_back(*lost);
       if (entry.name.ends_with(".tmp")) TRY(remove_leftover(entry.name));  // of an interrupted replace_file
       continue;
     }
@@ -288,7 +289,8 @@ Status LogOpener::scan_segments() {
         return known;
       }
     }
-    const bool complete = !is_active && segment.next_offset() == next_base;
+    const bool complete = !is_active && (segment.next_offset() == next_base ||
+                                         given_up(log_.lost_, segment.next_offset(), next_base));
     if (scan.overrun || (scan.damaged && complete)) {
       // Bytes that were cut away, but not synced, before the next segment was begun: they are back. Nothing
       // that is missing lies among them if the next segment goes on here; if not, that is said below.

@@ -81,16 +81,21 @@ Result<ReadResult> Log::read(Offset from, size_t max_bytes, Offset upper_bound, 
     if (!start) {
       // Compaction may have emptied the rest of the segment. Otherwise bytes are missing: never skipped
       // silently.
-      if (!config_.compact_policy || i + 1 == segments_.size()) {
+      if ((!config_.compact_policy && !given_up(lost_, at, segment.next_offset())) ||
+          i + 1 == segments_.size()) {
         return Error(ErrorCode::corrupt,
                      fmt::format("{}: ends before offset {}", segment.file()->path(), at.v));
       }
       continue;
     }
+    if (!damaged_.empty()) {
+      Place here = *start;  // also what it says of its offsets may be wrong
+      TRY(check_undamaged(segment, *start, here));
+    }
     if (start->offset >= bound) return result;
-    TRY_ASSIGN(const Place end,
-               end_of_read(i, *start, max_bytes, bound, at_least_one, mode, result.would_block));
+    TRY_ASSIGN(Place end, end_of_read(i, *start, max_bytes, bound, at_least_one, mode, result.would_block));
     if (result.would_block || end.position <= start->position) return result;
+    if (!damaged_.empty()) TRY(check_undamaged(segment, *start, end));
     result.bytes = static_cast<size_t>(end.position - start->position);
     result.regions.emplace_back(segment.file(), start->position, result.bytes);
     result.base_offset = start->offset;

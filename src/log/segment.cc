@@ -217,6 +217,14 @@ Status Segment::index_whole_file(Bytes& scratch, int32_t index_interval_bytes) {
   return {};
 }
 
+Status Segment::replace_indexes(Bytes& scratch, int32_t index_interval_bytes,
+                                std::vector<std::shared_ptr<io::File>>& files) {
+  TRY(rebuild_indexes(scratch, index_interval_bytes));
+  index_files_ = FileState::unknown;
+  offset_entries_written_ = time_entries_written_ = 0;
+  return write_indexes(files);
+}
+
 void Segment::unload_indexes() {
   if (!indexes_loaded_ || index_files_ != FileState::prefix ||
       offset_entries_written_ != offset_index_.size() || time_entries_written_ != time_index_.size()) {

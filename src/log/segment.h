@@ -71,6 +71,9 @@ class Segment {
   Status load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint32_t* rebuilt);
   /// Reads every header and makes offset and time index anew, up to next_offset()/size_bytes().
   Status rebuild_indexes(Bytes& scratch, int32_t index_interval_bytes);
+  /// rebuild_indexes(), and files that hold just that instead of what they held.
+  Status replace_indexes(Bytes& scratch, int32_t index_interval_bytes,
+                         std::vector<std::shared_ptr<io::File>>& files);
   /// Forgets the loaded indexes of a closed segment, if the files hold them.
   void unload_indexes();
   /// Writes entries not yet in the files; the files written are added to `files`, to be synced.

@@ -1,6 +1,6 @@
 // Broker keys, sorted by name. Ours are admin.listener, cluster.id, log.dirs.free.bytes.min, log.durability,
-// log.level, log.validation and loops; the others have Kafka's names and, but for min.insync.replicas (2
-// here) and log.dir, Kafka's defaults.
+// log.level, log.scrub.*, log.validation and loops; the others have Kafka's names and, but for
+// min.insync.replicas (2 here) and log.dir, Kafka's defaults.
 #include "meta/options.h"
 
 namespace millrace::meta {
@@ -430,6 +430,19 @@ const OptionDef kBrokerOptions[] = {
      .mode = OptionMode::cluster_wide,
      .importance = Importance::high,
      .synonyms = kRoll},
+    {.name = "log.scrub.bytes.per.second",
+     .type = ConfigType::int64,
+     .default_value = "8388608",
+     .doc = "How fast the background scrub reads closed segments of one data directory; 0 for no scrub.",
+     .min = 0,
+     .mode = OptionMode::cluster_wide},
+    {.name = "log.scrub.interval.ms",
+     .type = ConfigType::int64,
+     .default_value = "604800000",
+     .doc = "A pass of the background scrub over a data directory begins this long after the one before "
+            "began, or when that is done; 0 for no scrub.",
+     .min = 0,
+     .mode = OptionMode::cluster_wide},
     {.name = "log.segment.bytes",
      .type = ConfigType::int32,
      .default_value = "1073741824",

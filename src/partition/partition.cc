@@ -467,6 +467,9 @@ Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_on
   out.cold = read.would_block || (!read.empty() && !surely_cached_locked(read));
   if (out.cold) return out;
   out.bytes = read.bytes;
+  if (isolation == Isolation::read_committed && read.bytes > 0) {
+    TRY_ASSIGN(out.aborted, log_->aborted_transactions(read.base_offset, read.next_offset));
+  }
   for (io::FileRegion& r : read.regions)
     out.regions.push_back(std::make_shared<const io::FileRegion>(std::move(r)));
   return out;
@@ -475,6 +478,7 @@ Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_on
 Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
                                       EpochCheck check, Offsets& offsets) {
   log::ReadResult read;
+  std::vector<log::AbortedTxn> aborted;
   for (size_t attempt = 0;; ++attempt) {
     log::Log::ColdParts parts;
     {
@@ -482,7 +486,12 @@ Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_lea
       const bool last = attempt == kWarmUpsMax;
       TRY_ASSIGN(read, read_locked(from, bytes_max, at_least_one, isolation, check,
                                    last ? log::ReadMode::may_block : log::ReadMode::cached_only, offsets));
-      if (!read.would_block) break;
+      if (!read.would_block) {
+        if (isolation == Isolation::read_committed && !read.empty()) {
+          TRY_ASSIGN(aborted, log_->aborted_transactions(read.base_offset, read.next_offset));
+        }
+        break;
+      }
       ASSERT(!last);
       parts = log_->cold_parts(from, bytes_max, offsets.high_watermark);
     }
@@ -530,6 +539,7 @@ Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_lea
                                        std::to_string(region.position + healthy));
     if (healthy == 0) return error;
   }
+  out.aborted = std::move(aborted);
   out.verified = std::move(*bytes);
   out.verified.resize(healthy);
   out.bytes = healthy;

@@ -74,6 +74,7 @@ struct SyncMetrics {
 struct Fetched {
   Offsets offsets;
   std::vector<std::shared_ptr<const io::FileRegion>> regions;  // whole batches
+  std::vector<log::AbortedTxn> aborted;  // read_committed: transactions whose records must not be seen
   size_t bytes = 0;
   /// Instead of regions: read from the medium, every batch's checksum verified.
   Bytes verified;
@@ -188,6 +189,11 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// over, its files are gone, the log is as it was. Errors: cancelled (truncated, closed or stopped
   /// meanwhile), corrupt (what and where), no_space, io_error, limit_exceeded, kafka_storage_error.
   Result<bool> compact(log::Compaction& run, uint64_t bytes, Now now);
+  /// What the scrub asks and tells; see log::Log.
+  std::optional<log::ScrubTarget> scrub_target(Offset from) const;
+  bool note_damage(log::DamagedRange range, const std::shared_ptr<const io::File>& file);
+  Status rebuild_indexes_of(Offset base);
+  size_t damaged_ranges() const;
   /// Starts a sync of everything dirty, indexes included, so that the recovery point moves up; in the
   /// background lane, beside group commit. Writes indexes: call it where blocking is allowed, or accept it.
   void checkpoint(io::Loop& loop);

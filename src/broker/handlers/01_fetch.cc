@@ -293,7 +293,14 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
       p.high_watermark = offsets ? e.offsets.high_watermark.v : -1;
       p.last_stable_offset = offsets ? e.offsets.last_stable.v : -1;
       p.log_start_offset = offsets ? e.offsets.log_start.v : -1;
-      if (isolation_ == partition::Isolation::read_committed) p.aborted_transactions.emplace();
+      if (isolation_ == partition::Isolation::read_committed) {
+        p.aborted_transactions.emplace();
+        for (const log::AbortedTxn& txn : e.found.aborted) {
+          FetchReply::AbortedTransaction& a = p.aborted_transactions->emplace_back();
+          a.producer_id = txn.producer_id.v;
+          a.first_offset = txn.first_offset.v;
+        }
+      }
       if (e.diverging) {
         p.diverging_epoch.epoch = e.diverging->epoch.v;
         p.diverging_epoch.end_offset = e.diverging->end_offset.v;

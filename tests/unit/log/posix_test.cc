@@ -2,7 +2,7 @@
 #include <cstdlib>
 
 #include "io/posix_disk.h"
-#include "log/dump.h"
+#include "log/verify.h"
 #include "log_fixture.h"
 #include "record/control_batch.h"
 #include "unit/io/temp_directory.h"
@@ -95,8 +95,8 @@ TEST_CASE("a log on a real file system: written, killed, reopened, retired, remo
   REQUIRE((*log)->close(true).ok());
   const auto verified = verify_partition(disk, p.directory);
   REQUIRE(verified.ok());
-  for (const std::string& problem : verified->problems) UNSCOPED_INFO(problem);
-  CHECK(verified->problems.empty());
+  for (const Finding& finding : verified->findings.list) UNSCOPED_INFO(text_of(finding));
+  CHECK(verified->findings.damages == 0);
 
   p.clean_shutdown = true;
   p.recovery_point = end;
