@@ -168,6 +168,7 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
       e.found = {};
       if (!r.result.ok()) continue;
       e.found.bytes = r.result->bytes;
+      e.found.aborted = std::move(r.result->aborted);
       r.share.resize(r.result->bytes);
       e.verified = r.share.keep(std::move(r.result->verified));
       // Nothing there after all: it is watched like any other.
