@@ -49,7 +49,7 @@ inline Bytes keyed_batch(const std::vector<Keyed>& records, const KeyedSpec& spe
   return std::move(*built);
 }
 
-inline Bytes marker(ProducerId producer, bool commit, ProducerEpoch epoch = ProducerEpoch(0)) {
+inline Bytes end_marker(ProducerId producer, bool commit, ProducerEpoch epoch = ProducerEpoch(0)) {
   return record::build_marker(
       {.producer_id = producer, .producer_epoch = epoch, .commit = commit, .coordinator_epoch = 1}, kT0);
 }

@@ -125,7 +125,7 @@ class CompactedLife {
     int& open = open_txn_[p];
     if (open != 0 && below(2) == 0) {
       const bool commit = below(2) == 0;
-      Bytes bytes = marker(p, commit);
+      Bytes bytes = end_marker(p, commit);
       REQUIRE(f_.log->append_as_leader(bytes, LeaderEpoch(epoch_), at_ms(now_)).ok());
       txns_[static_cast<size_t>(open) - 1].state = commit ? 1 : 2;
       open = 0;

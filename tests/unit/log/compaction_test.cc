@@ -177,13 +177,13 @@ TEST_CASE("data of aborted transactions goes; the markers go a retention later")
   f.append_keyed({{"a", "kept"}});  // 0
   f.append_keyed({{"a", "aborted"}},
                  {.producer = p, .epoch = ProducerEpoch(0), .sequence = 0, .transactional = true});
-  f.append(marker(p, false));  // 2
+  f.append(end_marker(p, false));  // 2
   f.append_keyed({{"b", "old"}},
                  {.producer = p, .epoch = ProducerEpoch(0), .sequence = 1, .transactional = true});
-  f.append(marker(p, true));  // 4
+  f.append(end_marker(p, true));  // 4
   f.append_keyed({{"b", "new"}},
                  {.producer = p, .epoch = ProducerEpoch(0), .sequence = 2, .transactional = true});
-  f.append(marker(p, true));  // 6
+  f.append(end_marker(p, true));  // 6
   f.settle();
   f.compact(0);
   CHECK(f.offsets() == std::vector<int64_t>{0, 5});
@@ -231,7 +231,7 @@ TEST_CASE("an open transaction is not compacted, nor what follows it") {
   f.settle();
   f.compact();
   CHECK(f.offsets() == std::vector<int64_t>{1, 2, 3});
-  f.append(marker(ProducerId(9), true));
+  f.append(end_marker(ProducerId(9), true));
   f.settle();
   f.compact();
   CHECK(f.offsets() == std::vector<int64_t>{3});
@@ -243,7 +243,7 @@ TEST_CASE("a transaction whose marker is not replicated stays undecided through 
   f.append_keyed(
       {{"a", "0"}},
       {.producer = ProducerId(9), .epoch = ProducerEpoch(0), .sequence = 0, .transactional = true});
-  f.append(marker(ProducerId(9), false));
+  f.append(end_marker(ProducerId(9), false));
   f.settle();
   f.append_keyed({{"b", "2"}});
   CHECK(f.log->last_stable_offset(Offset(1)) == Offset(0));
