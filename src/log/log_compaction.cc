@@ -88,8 +88,13 @@ Result<CompactionPlan> Log::plan_compaction(Now now, Offset high_watermark) {
   const Offset begin = plan.sources.front().base_offset;
   TRY_ASSIGN(plan.aborted, aborted_transactions(begin, end));
   producers_.for_each([&](const ProducerEntry& p) {
-    const Offset last = p.last_offset();
-    if (last == kNoOffset || (last >= begin && last < end)) plan.producers[p.id] = {last, p.epoch};
+    if (p.batch_count == 0) plan.producers[p.id] = {kNoOffset, p.epoch};
+    // Of those in the plan: what lies beyond may still be truncated, and then this one speaks for it.
+    for (size_t i = p.batch_count; i-- > 0;) {
+      if (p.batches[i].last_offset >= end) continue;
+      plan.producers[p.id] = {p.batches[i].last_offset, p.epoch};
+      break;
+    }
   });
   return plan;
 }
