@@ -12,6 +12,11 @@ namespace {
 
 constexpr std::string_view kCheckpointInterval = "log.flush.offset.checkpoint.interval.ms";
 constexpr int64_t kHousekeepingStepMs = 1'000;
+// In the first data directory: how the quorum of this node began.
+constexpr std::string_view kFoundingFile = "quorum-founding";
+constexpr size_t kFoundingFileMax = 64 * 1024;
+constexpr int64_t kJoinEveryMs = 500;
+constexpr int64_t kJoinTimeoutMs = 2'000;
 constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
 
 }  // namespace
@@ -49,7 +54,8 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
       trace_(env_.trace.named("broker")),
       host_(*env_.disk, *env_.clock, *env_.random, env_.trace.named("storage"),
             [this](const std::string& path, const Error& error) { on_storage_failure(path, error); }),
-      ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}),
+      peers_({env_.control_loop, env_.network, env_.clock, env_.trace.named("peers")}, config_.node_id),
+      ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}, peers_),
       cleaner_(cleaner_environment()),
       disk_watch_({env_.control_loop, env_.disk, env_.clock, env_.trace.named("storage")}) {
   ASSERT(!env_.loops.empty() && env_.control_loop != nullptr && config_.settings != nullptr);
@@ -96,85 +102,243 @@ Cleaner::Environment Broker::cleaner_environment() {
 
 void Broker::start(std::function<void(Status)> ready) {
   env_.control_loop->post([this, ready = std::move(ready)]() mutable {
-    auto status = std::make_shared<Status>();
+    ready_ = std::move(ready);
+    struct Found {
+      Status status;
+      std::optional<ledger::Founding> founding;
+    };
+    auto found = std::make_shared<Found>();
     env_.disk->run(
         *env_.control_loop,
-        [this, status] {
-          *status = host_.open_directories({config_.log_dirs, config_.cluster_id, config_.node_id});
-          env_.disk->watch_failures(
-              [this](const std::string& path, const Error& error) { on_storage_failure(path, error); });
-          // From here on files are written: whoever comes after a crash must not take them for cleanly
-          // closed.
-          if (status->ok()) *status = host_.begin_serving();
-          if (status->ok()) *status = ledger_.open(host_.metadata_path());
+        [this, found] {
+          found->status = [&]() -> Status {
+            const Status opened =
+                host_.open_directories({config_.log_dirs, config_.cluster_id, config_.node_id});
+            env_.disk->watch_failures(
+                [this](const std::string& path, const Error& error) { on_storage_failure(path, error); });
+            TRY(opened);
+            // From here on files are written: whoever comes after a crash must not take them for cleanly
+            // closed.
+            TRY(host_.begin_serving());
+            TRY(ledger_.open(host_.metadata_path()));
+            const std::string path = io::join_path(host_.metadata_directory().path(), kFoundingFile);
+            if (!env_.disk->exists(path)) return {};
+            TRY_ASSIGN(const Bytes bytes, env_.disk->read_file(path, kFoundingFileMax));
+            Result<ledger::Founding> founding = ledger::decode_founding(bytes);
+            if (!founding.ok()) return Error(ErrorCode::corrupt, path + ": " + founding.error().message);
+            found->founding = std::move(*founding);
+            return {};
+          }();
         },
-        [this, status, ready = std::move(ready)]() mutable {
-          on_directories_open(std::move(ready), *status);
+        [this, found] {
+          founding_ = std::move(found->founding);
+          on_directories_open(found->status);
         });
   });
 }
 
-void Broker::on_directories_open(std::function<void(Status)> ready, const Status& status) {
-  if (!status.ok()) {
-    ready(status);
-    return;
+void Broker::on_directories_open(const Status& status) {
+  if (!status.ok()) return started(status);
+  for (const ledger::NodeAddress& v : config_.voters) peers_.set_address(v.node, v.endpoint);
+  QuorumFounding::Params params;
+  params.self = config_.node_id;
+  params.directory = host_.metadata_directory().id();
+  if (!host_.cluster_id().empty()) {
+    const Result<Uuid> id = Uuid::parse(host_.cluster_id());
+    if (!id.ok()) {
+      return started(Error(ErrorCode::invalid_config,
+                           "cluster.id " + host_.cluster_id() + " is not a 22-character uuid"));
+    }
+    params.configured_cluster = *id;
   }
   watch_disks();
-  ledger_.start(
-      config_.node_id, config_.settings,
-      [this](std::shared_ptr<const meta::Image> image, meta::Delta delta, std::function<void()> published) {
-        on_committed(std::move(image), std::move(delta), std::move(published));
+  params.proposed_cluster = env_.random->uuid();
+  params.voters = config_.voters;
+  params.bootstrap = config_.bootstrap;
+  finding_ =
+      std::make_unique<QuorumFounding>(peers_, *env_.control_loop, *env_.clock, trace_, std::move(params));
+  find_quorum();
+}
+
+void Broker::find_quorum() {
+  const Uuid directory = host_.metadata_directory().id();
+  const bool blank = ledger_.runner().is_blank();
+  if (founding_) {
+    const std::vector<BrokerId> voters = founding_->nodes();
+    const bool voter = std::find(voters.begin(), voters.end(), config_.node_id) != voters.end();
+    if (voter && founding_->may_vote && !founding_->names(config_.node_id, directory)) {
+      return started(Error(ErrorCode::invalid_config, host_.metadata_directory().path() +
+                                                          " is not the directory that node " +
+                                                          std::to_string(config_.node_id.v) + " votes with"));
+    }
+    if (!blank) return start_quorum(*founding_);
+    if (voters.size() == 1 && voter) {
+      return started(
+          Error(ErrorCode::corrupt, host_.metadata_path() +
+                                        ": the metadata log is missing; without it the partitions in "
+                                        "the data directories belong to no topic"));
+    }
+    trace_.warn(
+        "{}: the metadata log is missing; it is fetched anew, and this node does not vote until it has "
+        "been replaced (millrace cluster replace {})",
+        host_.metadata_path(), config_.node_id.v);
+    ledger::Founding again = *founding_;
+    again.may_vote = again.may_vote && !voter;
+    return take_part(std::move(again));
+  }
+  if (!blank) {
+    // Written by a version that knew only single voters.
+    const Result<Uuid> cluster = Uuid::parse(host_.cluster_id());
+    if (!cluster.ok()) return started(Error(ErrorCode::corrupt, "meta.properties: no cluster.id"));
+    return take_part({*cluster, {{config_.node_id, directory}}, true});
+  }
+  finding_->begin([this](Result<ledger::Founding> found) {
+    if (!found.ok()) return started(found.error());
+    take_part(std::move(*found));
+  });
+}
+
+// Written down before the first vote or word of it.
+void Broker::take_part(ledger::Founding founding) {
+  auto status = std::make_shared<Status>();
+  env_.disk->run(
+      *env_.control_loop,
+      [this, founding, status] {
+        *status = [&]() -> Status {
+          TRY(host_.claim(founding.cluster_id.to_string()));
+          if (ledger_.runner().is_blank()) TRY(ledger_.runner().take_part());
+          return env_.disk->replace_file(io::join_path(host_.metadata_directory().path(), kFoundingFile),
+                                         ledger::encode(founding));
+        }();
       },
-      [this, ready = std::move(ready)](Status elected) mutable {
-        if (!elected.ok()) {
-          ready(elected);
-          return;
-        }
-        found_cluster(std::move(ready));
+      [this, founding, status] {
+        if (!status->ok()) return started(*status);
+        start_quorum(founding);
       });
 }
 
-void Broker::found_cluster(std::function<void(Status)> ready) {
-  const Result<Uuid> id = Uuid::parse(host_.cluster_id());
-  if (!id.ok()) {
-    ready(
-        Error(ErrorCode::invalid_config, "cluster.id " + host_.cluster_id() + " is not a 22-character uuid"));
-    return;
-  }
-  ledger_.submit(control::FoundCluster{*id, {}},
-                 [this, ready = std::move(ready)](Result<control::FoundClusterReply> r) mutable {
-                   if (!r.ok()) {
-                     ready(r.error());
-                   } else if (!r->outcome.ok()) {
-                     ready(Error(r->outcome.error, r->outcome.message));
-                   } else {
-                     register_self(std::move(ready));
-                   }
-                 });
+void Broker::start_quorum(const ledger::Founding& founding) {
+  if (stopping_) return;
+  founding_ = founding;
+  finding_->settled(founding);
+  MetadataLedger::Start start;
+  start.quorum.self = config_.node_id;
+  start.quorum.initial.voters = founding.nodes();
+  start.quorum.may_vote = founding.may_vote;
+  start.quorum.election_timeout_ms = config_.election_timeout_ms;
+  start.quorum.heartbeat_ms = std::max<int64_t>(config_.election_timeout_ms / 5, 1);
+  start.cluster_id = founding.cluster_id;
+  start.settings = config_.settings;
+  start.on_committed = [this](std::shared_ptr<const meta::Image> image, meta::Delta delta,
+                              std::function<void()> published) {
+    on_committed(std::move(image), std::move(delta), std::move(published));
+  };
+  start.on_leader = [this](BrokerId leader) { on_leader(leader); };
+  start.on_failure = [this](const Error& why) { started(why); };
+  leader_heard_ms_ = env_.clock->now().mono_ms;
+  ledger_.start(std::move(start));
+  keep_joined();
 }
 
-void Broker::register_self(std::function<void(Status)> ready) {
+// A node that is not in the quorum's membership asks to be let in, and again when it hears nothing.
+void Broker::keep_joined() {
+  if (stopping_ || !ledger_.runner().started()) return;
+  env_.control_loop->call_after(kJoinEveryMs, [this] { keep_joined(); });
+  const raft::Membership& members = ledger_.runner().membership();
+  const int64_t silent_ms = env_.clock->now().mono_ms - leader_heard_ms_;
+  const bool outside = !members.contains(config_.node_id);
+  if (members.is_voter(config_.node_id) || joining_ || !config_.internal) return;
+  if (!outside && silent_ms < 3 * config_.election_timeout_ms) return;
+  const std::vector<ledger::NodeAddress> known = peers_.addresses();
+  BrokerId ask = join_hint_.value_or(kNoBroker);
+  join_hint_.reset();
+  if (ask == kNoBroker && !known.empty()) ask = known[env_.random->next_u64() % known.size()].node;
+  if (ask == kNoBroker) return;
+  ledger::JoinRequest request;
+  request.cluster_id = founding_->cluster_id;
+  request.directory = host_.metadata_directory().id();
+  request.address = {config_.node_id, {config_.internal->host, config_.internal->port}};
+  joining_ = true;
+  peers_.ask(ask, ledger::kJoinApi, ledger::encode(request), kJoinTimeoutMs,
+             [this](Result<MutableByteView> answer) {
+               joining_ = false;
+               if (!answer.ok()) return;
+               const Result<ledger::JoinReply> reply = ledger::decode_join_reply(*answer);
+               if (!reply.ok() || reply->error == ErrorCode::none) return;
+               if (reply->error == ErrorCode::not_controller && reply->leader != kNoBroker) {
+                 join_hint_ = reply->leader;
+               } else if (reply->error != ErrorCode::not_controller) {
+                 trace_.warn("the quorum does not let this node in: {}", reply->message);
+               }
+             });
+}
+
+void Broker::on_raft_message(raft::Message message) {
+  if (stopping_ || !ledger_.runner().started()) return;
+  if (message.from == leader_) leader_heard_ms_ = env_.clock->now().mono_ms;
+  ledger_.runner().step(std::move(message));
+}
+
+ledger::HelloReply Broker::on_hello(const ledger::HelloRequest&) {
+  if (!finding_) return {config_.node_id, {}, {}, {}, {}, kNoBroker, {}};  // the directories are not open yet
+  ledger::HelloReply reply = finding_->hello(leader_);
+  if (config_.internal) {
+    reply.addresses.push_back({config_.node_id, {config_.internal->host, config_.internal->port}});
+  }
+  return reply;
+}
+
+ledger::JoinReply Broker::on_join(const ledger::JoinRequest& request) {
+  if (!founding_ || !ledger_.leading()) return {ErrorCode::not_controller, "not the leader", leader_};
+  if (request.cluster_id != founding_->cluster_id) {
+    return {ErrorCode::inconsistent_cluster_id, "this is cluster " + founding_->cluster_id.to_string(),
+            config_.node_id};
+  }
+  const BrokerId node = request.address.node;
+  if (node == config_.node_id) return {ErrorCode::invalid_request, "the leader has this node id", node};
+  peers_.set_address(node, request.address.endpoint);
+  if (ledger_.runner().membership().contains(node)) return {};
+  const Result<LogIndex> added = ledger_.runner().change_membership(raft::ChangeKind::add_learner, node);
+  if (!added.ok() && added.code() != ErrorCode::concurrent_transactions) {
+    return {added.code(), added.error().message, config_.node_id};
+  }
+  return {};
+}
+
+void Broker::on_leader(BrokerId leader) {
+  leader_ = leader;
+  leader_heard_ms_ = env_.clock->now().mono_ms;
+  if (leader != kNoBroker) trace_.info("node {} leads the metadata log", leader.v);
+  if (leader == config_.node_id && broker_epoch_.v < 0) register_self();
+}
+
+void Broker::started(Status status) {
+  if (ready_) {
+    std::exchange(ready_, nullptr)(std::move(status));
+  }
+}
+
+void Broker::register_self() {
   control::RegisterBroker request;
   request.id = config_.node_id;
-  request.cluster_id = *Uuid::parse(host_.cluster_id());
+  request.cluster_id = founding_->cluster_id;
   request.incarnation = env_.random->uuid();
   request.endpoints = config_.advertised;
   request.rack = config_.rack;
   request.log_dirs = host_.ids_to_register();
-  request.alone = true;
-  ledger_.submit(std::move(request),
-                 [this, ready = std::move(ready)](Result<control::RegisterBrokerReply> r) mutable {
-                   if (!r.ok() || !r->outcome.ok()) {
-                     ready(r.ok() ? Error(r->outcome.error, r->outcome.message) : r.error());
-                     return;
-                   }
-                   broker_epoch_ = r->epoch;
-                   host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
-                   arm_housekeeping();
-                   cleaner_.start();
-                   scrubber_->start();
-                   ready({});
-                 });
+  request.alone = founding_->voters.size() == 1;
+  ledger_.submit(std::move(request), [this](Result<control::RegisterBrokerReply> r) {
+    if (!r.ok() || !r->outcome.ok()) {
+      started(r.ok() ? Error(r->outcome.error, r->outcome.message) : r.error());
+      return;
+    }
+    broker_epoch_ = r->epoch;
+    host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
+    arm_housekeeping();
+    cleaner_.start();
+    scrubber_->start();
+    started({});
+  });
 }
 
 // --- metadata ---
@@ -635,6 +799,8 @@ void Broker::stop(std::function<void(Status)> done) {
     stopping_ = true;
     disk_watch_.stop();
     scrubber_->stop();
+    if (finding_) finding_->stop();
+    peers_.close();
     if (view_->groups) {
       for (const auto& runner : view_->groups->by_partition) {
         if (runner) runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });

@@ -20,9 +20,11 @@
 #include "broker/cleaner.h"
 #include "broker/cold_read_budget.h"
 #include "broker/disk_watch.h"
+#include "broker/founding.h"
 #include "broker/group_settings.h"
 #include "broker/metadata_ledger.h"
 #include "broker/partition_host.h"
+#include "broker/peers.h"
 #include "broker/scrubber.h"
 #include "broker/shard.h"
 #include "broker/view.h"
@@ -39,6 +41,7 @@ struct BrokerEnvironment {
   std::vector<io::Loop*> loops;  // data loops; requests run to completion here
   io::Loop* control_loop = nullptr;
   io::Disk* disk = nullptr;
+  io::Network* network = nullptr;
   const io::Clock* clock = nullptr;
   io::Random* random = nullptr;
   const io::Host* host = nullptr;
@@ -53,6 +56,11 @@ struct BrokerConfig {
   std::string cluster_id;  // empty: from the directories, or new
   std::vector<std::string> log_dirs;
   std::vector<meta::Endpoint> advertised;  // one per client listener
+  // The metadata quorum; without voters and bootstrap servers this node is all of it.
+  std::vector<ledger::NodeAddress> voters;  // controller.quorum.voters
+  std::vector<io::Endpoint> bootstrap;      // controller.quorum.bootstrap.servers
+  std::optional<meta::Endpoint> internal;   // where other nodes reach this one
+  int64_t election_timeout_ms = 1000;
   std::optional<std::string> rack;
   std::shared_ptr<const meta::ConfigValues>
       settings;  // what the properties say, for DescribeConfigs and defaults
@@ -106,6 +114,11 @@ class Broker {
   /// Writes the checkpoints soon. From any loop.
   void request_checkpoint();
 
+  // What other nodes say (internal_service); on the control loop.
+  void on_raft_message(raft::Message message);
+  ledger::HelloReply on_hello(const ledger::HelloRequest& request);
+  ledger::JoinReply on_join(const ledger::JoinRequest& request);
+
   /// A producer id that was never given before; `done` runs on `home`.
   void next_producer_id(io::Loop& home, std::function<void(Result<ProducerId>)> done);
 
@@ -119,9 +132,14 @@ class Broker {
   struct Closing;
 
   // start, in order
-  void on_directories_open(std::function<void(Status)> ready, const Status& status);
-  void found_cluster(std::function<void(Status)> ready);
-  void register_self(std::function<void(Status)> ready);
+  void on_directories_open(const Status& status);
+  void find_quorum();
+  void take_part(ledger::Founding founding);
+  void start_quorum(const ledger::Founding& founding);
+  void keep_joined();
+  void on_leader(BrokerId leader);
+  void register_self();
+  void started(Status status);
 
   // applying committed metadata
   void on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta,
@@ -158,7 +176,15 @@ class Broker {
   std::vector<std::unique_ptr<Shard>> shards_;
   const std::shared_ptr<ColdReadBudget> cold_reads_ = std::make_shared<ColdReadBudget>(kColdReadBytesMax);
   PartitionHost host_;
+  Peers peers_;
   MetadataLedger ledger_;
+  std::optional<ledger::Founding> founding_;  // how this node's quorum began, once it is known
+  std::unique_ptr<QuorumFounding> finding_;
+  std::function<void(Status)> ready_;
+  BrokerId leader_ = kNoBroker;        // of the metadata log
+  int64_t leader_heard_ms_ = 0;        // on a node that only follows
+  std::optional<BrokerId> join_hint_;  // whom to ask for being let in
+  bool joining_ = false;
   Cleaner cleaner_;
   std::unique_ptr<Scrubber> scrubber_;
   DiskWatch disk_watch_;

@@ -4,17 +4,36 @@
 
 namespace millrace::broker {
 
-void MetadataLedger::start(BrokerId self, std::shared_ptr<const meta::ConfigValues> settings,
-                           OnCommitted on_committed, std::function<void(Status)> ready) {
-  self_ = self;
-  settings_ = std::move(settings);
-  on_committed_ = std::move(on_committed);
-  ready_ = std::move(ready);
+namespace {
+
+// Kafka's metadata.log.max.record.bytes.between.snapshots.
+constexpr size_t kSnapshotEveryBytes = 20 << 20;
+
+// Everything that either image has.
+void add_everything(const meta::Image& image, meta::Delta& delta) {
+  image.topics().for_each([&](const std::string&, const meta::TopicRef& t) { delta.topics.insert(t->id); });
+  image.brokers().for_each([&](const BrokerId& id, const meta::BrokerRef&) { delta.brokers.insert(id); });
+  image.configs().for_each(
+      [&](const meta::ConfigResource& r, const std::shared_ptr<const meta::ConfigValues>&) {
+        delta.configs.insert(r);
+      });
+  delta.features = delta.producer_ids = delta.cluster = true;
+}
+
+}  // namespace
+
+void MetadataLedger::start(Start start) {
+  start_ = std::move(start);
   ledger::RaftRunner::Handlers handlers;
+  handlers.send = [this](std::vector<raft::Message> messages) { peers_.send(messages); };
+  handlers.on_snapshot = [this](const raft::SnapshotMeta& meta, const Slice& state) {
+    on_snapshot(meta, state);
+  };
   handlers.on_commit = [this](const std::vector<raft::Entry>& entries) { on_commit(entries); };
+  handlers.on_leader = [this](BrokerId leader) { on_leader(leader); };
   handlers.on_leadership = [this](bool leading) { on_leadership(leading); };
   handlers.on_failure = [this](const Error& why) { fail(why); };
-  runner_.start(self, std::move(handlers));
+  runner_.start(start_.quorum, std::move(handlers));
 }
 
 Status MetadataLedger::append(const std::vector<meta::Record>& records) {
@@ -42,10 +61,30 @@ void MetadataLedger::on_commit(const std::vector<raft::Entry>& entries) {
       if (!records.ok()) return fail(records.error());
       if (const Status applied = committed_.apply(*records, &delta_); !applied.ok())
         return fail(applied.error());
+      bytes_since_snapshot_ += e.payload.size();
     }
     committed_.set_applied(e.index, e.term);
   }
+  if (bytes_since_snapshot_ >= kSnapshotEveryBytes) keep_snapshot();
   publish();
+}
+
+void MetadataLedger::on_snapshot(const raft::SnapshotMeta& meta, const Slice& state) {
+  Result<meta::Image> image = meta::decode_snapshot(state.view());
+  if (!image.ok()) return fail(image.error());
+  add_everything(committed_, delta_);
+  committed_ = std::move(*image);
+  committed_.set_applied(meta.index, meta.term);
+  add_everything(committed_, delta_);
+  bytes_since_snapshot_ = 0;
+  publish();
+}
+
+// The image is a value: encoding a copy of it elsewhere disturbs nobody.
+void MetadataLedger::keep_snapshot() {
+  bytes_since_snapshot_ = 0;
+  runner_.keep_snapshot(committed_.applied_index(),
+                        [image = committed_] { return meta::encode_snapshot(image); });
 }
 
 // A new leader begins from what is committed: its first own entry has committed everything before it.
@@ -57,9 +96,23 @@ void MetadataLedger::on_leadership(bool leading) {
     for (Held& h : held) h.release(ErrorCode::not_controller);
     return;
   }
-  controller_ = std::make_unique<control::Controller>(self_, settings_, committed_);
+  controller_ = std::make_unique<control::Controller>(start_.quorum.self, start_.settings, committed_);
   appended_ = committed_.applied_index();
+  if (committed_.cluster_id().is_zero()) {
+    submit(control::FoundCluster{start_.cluster_id, {}}, [this](Result<control::FoundClusterReply> r) {
+      if (r.ok() && r->outcome.ok()) return;
+      env_.trace.error("the cluster could not be recorded: {}",
+                       r.ok() ? r->outcome.message : r.error().message);
+    });
+  }
   publish();
+  // Whoever waits for a controller may ask it now.
+  start_.on_leader(start_.quorum.self);
+}
+
+// Of this node itself it is told when the machine is ready.
+void MetadataLedger::on_leader(BrokerId leader) {
+  if (leader != start_.quorum.self || leading_) start_.on_leader(leader);
 }
 
 void MetadataLedger::publish() {
@@ -70,12 +123,13 @@ void MetadataLedger::publish() {
   }
   publishing_ = true;
   const LogIndex index = committed_.applied_index();
-  on_committed_(std::make_shared<const meta::Image>(committed_), std::exchange(delta_, {}), [this, index] {
-    publishing_ = false;
-    published_ = index;
-    release();
-    publish();
-  });
+  start_.on_committed(std::make_shared<const meta::Image>(committed_), std::exchange(delta_, {}),
+                      [this, index] {
+                        publishing_ = false;
+                        published_ = index;
+                        release();
+                        publish();
+                      });
 }
 
 void MetadataLedger::release() {
@@ -84,14 +138,13 @@ void MetadataLedger::release() {
     held_.pop_front();
     h.release(ErrorCode::none);
   }
-  if (leading_ && ready_ && published_ >= appended_) std::exchange(ready_, nullptr)({});
 }
 
 void MetadataLedger::fail(const Error& why) {
   env_.trace.error("the metadata log failed: {}; restart the broker when the cause is mended", why.message);
   failure_ = why.message;
   on_leadership(false);
-  if (ready_) std::exchange(ready_, nullptr)(why);
+  start_.on_failure(why);
 }
 
 }  // namespace millrace::broker

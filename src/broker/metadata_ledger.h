@@ -1,5 +1,6 @@
-// Hosts the controller machine on the Raft log: requests in order, their records as entries, replies when the
-// entries are committed and what they changed has been published. Lives on the control loop.
+// The metadata log of this node: follows it, publishes what is committed, keeps snapshots of it, and, while
+// this node leads it, hosts the controller machine: requests in order, their records as entries, replies when
+// the entries are committed and what they changed has been published. Lives on the control loop.
 #pragma once
 
 #include <deque>
@@ -9,6 +10,7 @@
 #include <utility>
 
 #include "base/trace.h"
+#include "broker/peers.h"
 #include "control/controller.h"
 #include "ledger/raft_runner.h"
 #include "meta/image.h"
@@ -23,14 +25,29 @@ class MetadataLedger {
   using OnCommitted =
       std::function<void(std::shared_ptr<const meta::Image>, meta::Delta, std::function<void()> published)>;
 
-  explicit MetadataLedger(Environment environment) : env_(environment), runner_(std::move(environment)) {}
+  struct Start {
+    ledger::RaftRunner::Quorum quorum;
+    Uuid cluster_id;  // recorded first, by the first leader
+    std::shared_ptr<const meta::ConfigValues> settings;
+    OnCommitted on_committed;
+    /// A leader is known (maybe this node), or none; what it has committed may not be here yet.
+    std::function<void(BrokerId leader)> on_leader;
+    /// The log cannot be written any more; the node must go.
+    std::function<void(const Error&)> on_failure;
+  };
+
+  MetadataLedger(Environment environment, Peers& peers)
+      : env_(environment), peers_(peers), runner_(std::move(environment)) {}
 
   /// Reads the log. Blocking, once, before start().
   Status open(const std::string& directory) { return runner_.open(directory); }
-  /// Joins as the only voter, replays, and calls `ready` once this node leads and what the log says is
-  /// published.
-  void start(BrokerId self, std::shared_ptr<const meta::ConfigValues> settings, OnCommitted on_committed,
-             std::function<void(Status)> ready);
+  /// Takes part in the quorum, as voter or follower.
+  void start(Start start);
+  const ledger::RaftRunner& runner() const { return runner_; }
+  ledger::RaftRunner& runner() { return runner_; }
+  bool leading() const { return leading_; }
+  /// What is committed and published here.
+  LogIndex published() const { return published_; }
   /// Blocking; nothing may be submitted any more.
   Status close() { return runner_.close(); }
   /// The log's directory failed elsewhere.
@@ -84,19 +101,21 @@ class MetadataLedger {
   /// Keeps a reply until everything the machine has seen is published.
   void hold(std::function<void(ErrorCode)> release);
   void on_commit(const std::vector<raft::Entry>& entries);
+  void on_snapshot(const raft::SnapshotMeta& meta, const Slice& state);
   void on_leadership(bool leading);
+  void on_leader(BrokerId leader);
+  void keep_snapshot();
   void publish();
   void release();
   void fail(const Error& why);
 
   const Environment env_;
+  Peers& peers_;
   ledger::RaftRunner runner_;
-  std::shared_ptr<const meta::ConfigValues> settings_;
-  BrokerId self_;
+  Start start_;
   std::unique_ptr<control::Controller> controller_;  // while leading
-  OnCommitted on_committed_;
-  std::function<void(Status)> ready_;
   meta::Image committed_;
+  size_t bytes_since_snapshot_ = 0;
   meta::Delta delta_;     // since the last publication
   LogIndex appended_{0};  // what the machine has seen
   LogIndex published_{0};

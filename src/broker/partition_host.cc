@@ -29,7 +29,7 @@ PartitionHost::PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random&
       trace_(std::move(trace)),
       on_storage_failure_(std::move(on_storage_failure)) {}
 
-// The configured cluster id, else the one an existing directory names, else a new one.
+// The configured cluster id, else the one an existing directory names.
 Status PartitionHost::agree_on_cluster(const Params& params) {
   cluster_id_ = params.cluster_id;
   // Before it is written into a directory that would then be nobody's.
@@ -43,6 +43,7 @@ Status PartitionHost::agree_on_cluster(const Params& params) {
     if (!text.ok() && text.code() == ErrorCode::io_error) continue;  // open_directory() says more
     if (!text.ok()) return text.error();
     TRY_ASSIGN(const log::MetaProperties meta, log::parse_meta_properties(as_text(*text)));
+    if (meta.cluster_id.empty()) continue;
     if (cluster_id_.empty()) cluster_id_ = meta.cluster_id;
     if (meta.cluster_id != cluster_id_) {
       return Error(ErrorCode::inconsistent_cluster_id,
@@ -50,7 +51,14 @@ Status PartitionHost::agree_on_cluster(const Params& params) {
                        ": point log.dirs elsewhere, or set cluster.id to the cluster that owns this data");
     }
   }
-  if (cluster_id_.empty()) cluster_id_ = random_.uuid().to_string();
+  return {};
+}
+
+Status PartitionHost::claim(const std::string& cluster_id) {
+  for (const auto& directory : directories_) {
+    if (directory) TRY(directory->claim(cluster_id));
+  }
+  cluster_id_ = cluster_id;
   return {};
 }
 

@@ -26,7 +26,7 @@ class PartitionHost {
  public:
   struct Params {
     std::vector<std::string> log_dirs;
-    std::string cluster_id;  // empty: what the directories say, or a new one
+    std::string cluster_id;  // empty: what the directories say
     BrokerId node_id;
   };
   /// What a partition is to be, from the image.
@@ -71,7 +71,12 @@ class PartitionHost {
   void expect(const std::vector<Uuid>& registered);
   /// Ids to register: those of the directories, and of missing ones whose partitions are missed.
   std::vector<Uuid> ids_to_register() const;
+  /// Empty until it is known.
   const std::string& cluster_id() const { return cluster_id_; }
+  /// New directories become those of this cluster. Blocking. Errors: inconsistent_cluster_id, those of writing.
+  Status claim(const std::string& cluster_id);
+  /// The directory that holds the metadata log.
+  const log::DataDirectory& metadata_directory() const { return *directories_.front(); }
   /// Where the metadata log lies: in the first directory.
   std::string metadata_path() const {
     return io::join_path(states_.front()->path(), std::string(kMetadataTopic) + "-0");

@@ -16,15 +16,21 @@ struct RaftRunner::Job {
   Status status;
 };
 
-void RaftRunner::start(BrokerId self, Handlers handlers) {
+void RaftRunner::start(Quorum quorum, Handlers handlers) {
   handlers_ = std::move(handlers);
   raft::Options options;
-  options.self = self;
+  options.self = quorum.self;
   options.seed = env_.random->next_u64();
+  options.may_vote = quorum.may_vote;
+  options.election_timeout_ms = quorum.election_timeout_ms;
+  options.heartbeat_ms = quorum.heartbeat_ms;
+  trailing_entries_ = options.trailing_entries;
   raft::Restored restored;
   restored.hard_state = store_.hard_state();
   restored.entries = store_.take_entries();
-  restored.initial.voters = {self};
+  restored.snapshot = store_.take_snapshot();
+  restored.initial = std::move(quorum.initial);
+  const std::optional<raft::Snapshot> snapshot = restored.snapshot;
   Result<std::unique_ptr<raft::Raft>> opened =
       raft::Raft::open(options, std::move(restored), env_.clock->now());
   if (!opened.ok()) {
@@ -32,8 +38,16 @@ void RaftRunner::start(BrokerId self, Handlers handlers) {
     return;
   }
   raft_ = std::move(*opened);
+  if (snapshot) handlers_.on_snapshot(snapshot->meta, snapshot->data);
   raft_->tick(env_.clock->now());
   pump();
+}
+
+void RaftRunner::step(raft::Message message) {
+  if (failed_ || !raft_) return;
+  raft_->step(std::move(message), env_.clock->now());
+  // Messages of one tick are answered together.
+  pump_soon();
 }
 
 Result<LogIndex> RaftRunner::propose(Bytes payload) {
@@ -45,8 +59,71 @@ Result<LogIndex> RaftRunner::propose(Bytes payload) {
   const Slice slice(std::move(payload));
   Result<LogIndex> index = raft_->propose({&slice, 1}, env_.clock->now());
   // The owner applies the entry before anything of it can be committed.
-  env_.loop->at_end_of_tick([this] { pump(); });
+  pump_soon();
   return index;
+}
+
+Result<LogIndex> RaftRunner::change_membership(raft::ChangeKind kind, BrokerId node) {
+  if (failed_ || !raft_) return Error(ErrorCode::not_controller, "the metadata log has failed");
+  Result<LogIndex> index = raft_->change_membership(kind, node, env_.clock->now());
+  pump_soon();
+  return index;
+}
+
+Status RaftRunner::transfer_leadership(BrokerId to) {
+  if (failed_ || !raft_) return Error(ErrorCode::not_controller, "the metadata log has failed");
+  Status begun = raft_->transfer_leadership(to, env_.clock->now());
+  pump_soon();
+  return begun;
+}
+
+void RaftRunner::keep_snapshot(LogIndex index, std::function<Bytes()> state) {
+  if (failed_ || keeping_) return;
+  std::optional<raft::SnapshotMeta> meta = raft_->snapshot_meta(index);
+  if (!meta) return;
+  keeping_ = true;
+  auto snapshot = std::make_shared<raft::Snapshot>(raft::Snapshot{std::move(*meta), {}});
+  env_.disk->run(
+      *env_.loop, [snapshot, state = std::move(state)] { snapshot->data = Slice(state()); },
+      [this, snapshot] {
+        to_keep_ = snapshot;
+        pump();
+      });
+}
+
+// The store does one thing at a time: this takes the place of a write of entries.
+void RaftRunner::write_snapshot() {
+  ASSERT(!writing_);
+  writing_ = true;
+  const std::shared_ptr<raft::Snapshot> snapshot = std::exchange(to_keep_, nullptr);
+  auto status = std::make_shared<Status>();
+  env_.disk->run(
+      *env_.loop,
+      [this, snapshot, status] {
+        *status = store_.write_snapshot(*snapshot, snapshot->meta.index - trailing_entries_);
+      },
+      [this, snapshot, status] {
+        writing_ = false;
+        keeping_ = false;
+        if (status->ok()) {
+          raft_->snapshot_taken(std::move(*snapshot));
+        } else if (status->code() == ErrorCode::no_space) {
+          env_.trace.warn("no room for a snapshot of the metadata: {}", status->error().message);
+        } else {
+          fail(status->error());
+          return;
+        }
+        pump();
+      });
+}
+
+void RaftRunner::pump_soon() {
+  if (pump_armed_) return;
+  pump_armed_ = true;
+  env_.loop->at_end_of_tick([this] {
+    pump_armed_ = false;
+    pump();
+  });
 }
 
 bool RaftRunner::leading() const {
@@ -61,20 +138,26 @@ void RaftRunner::pump() {
   if (pumping_ || failed_) return;
   pumping_ = true;
   while (!failed_) {
+    if (to_keep_ && !writing_) write_snapshot();
     raft::Output out = raft_->take_output(!writing_);
     const bool idle = out.ticket == 0 && out.committed.empty() && !out.leadership && out.send.empty();
-    ASSERT(out.send.empty());  // the only voter has nobody to send to
+    if (!out.send.empty()) handlers_.send(std::move(out.send));
+    if (out.snapshot) handlers_.on_snapshot(out.snapshot->meta, out.snapshot->data);
     if (!out.committed.empty()) handlers_.on_commit(out.committed);
     if (out.leadership) handlers_.on_leadership(out.leadership->leading);
     if (out.ticket != 0) write(out);
     if (idle) break;
   }
   pumping_ = false;
+  if (!failed_ && told_leader_ != raft_->leader()) {
+    told_leader_ = raft_->leader();
+    handlers_.on_leader(told_leader_);
+  }
   arm_tick();
 }
 
 void RaftRunner::write(raft::Output& output) {
-  ASSERT(!writing_ && !output.snapshot);
+  ASSERT(!writing_);
   writing_ = true;
   run(std::make_shared<Job>(Job{std::move(output), {}}));
 }
@@ -84,8 +167,10 @@ void RaftRunner::run(const std::shared_ptr<Job>& job) {
       *env_.loop,
       [this, job] {
         job->status = {};
-        if (job->output.hard_state) job->status = store_.write_hard_state(*job->output.hard_state);
-        if (job->status.ok()) job->status = store_.append(job->output.entries);
+        const raft::Output& o = job->output;
+        if (o.hard_state) job->status = store_.write_hard_state(*o.hard_state);
+        if (job->status.ok() && o.snapshot) job->status = store_.install_snapshot(*o.snapshot);
+        if (job->status.ok()) job->status = store_.append(o.entries);
       },
       [this, job] { on_written(job); });
 }

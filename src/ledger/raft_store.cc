@@ -2,10 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <utility>
 
+#include "base/crc32c.h"
+#include "base/endian.h"
+#include "ledger/raft_codec.h"
 #include "record/batch_iterator.h"
 #include "record/builder.h"
 #include "record/record.h"
@@ -16,6 +20,13 @@ namespace {
 constexpr size_t kHardStateFileMax = 4096;
 constexpr size_t kReadStep = 1 << 20;
 constexpr int32_t kSegmentBytes = 64 << 20;
+constexpr std::string_view kSnapshotFileSuffix = ".checkpoint";
+constexpr size_t kSnapshotFileMax = size_t{2} << 30;
+constexpr size_t kSnapshotHead = 8;
+constexpr int64_t kCommitSyncMs = 1000;
+constexpr uint64_t kCommitRewriteBytes = 64 * 1024;
+// The metadata log has no topic id; the file holds nothing else.
+const log::CommitKey kMetadataKey{Uuid{}, PartitionId(0)};
 
 log::LogConfig metadata_log_config() {
   log::LogConfig c;
@@ -59,22 +70,81 @@ Result<raft::HardState> parse_hard_state(std::string_view text) {
 
 Status RaftStore::open(const std::string& directory) {
   directory_ = directory;
+  TRY(disk_.make_directories(directory));
+  TRY(disk_.sync_directory(io::parent_path(directory)));
+  log::DurableEnds ends;
+  TRY_ASSIGN(commits_, log::CommitFile::open(disk_, directory, &ends));
+  commits_->set_rewrite_bytes(kCommitRewriteBytes);
   log::OpenParams params;
   params.directory = directory;
   params.config = metadata_log_config();
   params.now = clock_.now();
   params.create = true;
+  if (const auto end = ends.find(kMetadataKey); end != ends.end()) params.durable_end = end->second;
   log::RecoveryStats stats;
   TRY_ASSIGN(log_, log::Log::open(disk_, std::move(params), trace_, &stats));
   if (stats.bytes_cut > 0) trace_.warn("{}: {} bytes of an unfinished entry cut", directory, stats.bytes_cut);
   TRY(log_->flush());
   TRY(read_hard_state());
-  return read_entries();
+  TRY(read_snapshot());
+  TRY(read_entries());
+  return join_snapshot();
+}
+
+// The newest snapshot; older ones are left-overs. One that does not verify is damage: what it covers is not
+// in the log any more.
+Status RaftStore::read_snapshot() {
+  TRY_ASSIGN(const std::vector<io::DirectoryEntry> files, disk_.list(directory_));
+  std::string newest;
+  for (const io::DirectoryEntry& f : files) {
+    // Sorted by name, which is by index.
+    if (!f.is_directory && f.name.ends_with(kSnapshotFileSuffix)) newest = f.name;
+  }
+  if (newest.empty()) return {};
+  const std::string path = io::join_path(directory_, newest);
+  TRY_ASSIGN(Bytes bytes, disk_.read_file(path, kSnapshotFileMax));
+  if (bytes.size() < kSnapshotHead || load_be<uint32_t>(bytes.data()) != crc32c(ByteView(bytes).subspan(4))) {
+    return Error(ErrorCode::corrupt, path + ": the checksum does not match");
+  }
+  const size_t label = load_be<uint32_t>(&bytes[4]);
+  if (label > bytes.size() - kSnapshotHead) return Error(ErrorCode::corrupt, path + ": no label");
+  TRY_ASSIGN(raft::SnapshotMeta meta, decode_snapshot_meta(ByteView(bytes).subspan(kSnapshotHead, label)));
+  const Slice whole(std::move(bytes));
+  snapshot_ =
+      raft::Snapshot{std::move(meta), whole.sub(kSnapshotHead + label, whole.size() - kSnapshotHead - label)};
+  return {};
+}
+
+Status RaftStore::join_snapshot() {
+  if (!snapshot_) {
+    if (!entries_.empty() && entries_.front().index != LogIndex(1)) {
+      return Error(ErrorCode::corrupt, fmt::format("{}: the log begins at entry {} and there is no snapshot",
+                                                   directory_, entries_.front().index.v));
+    }
+    return {};
+  }
+  const raft::SnapshotMeta& meta = snapshot_->meta;
+  const bool behind =
+      entries_.empty() ? log_->log_end_offset().v != meta.index.v : entries_.back().index < meta.index;
+  bool foreign = false;
+  for (const raft::Entry& e : entries_) {
+    if (e.index == meta.index && e.term != meta.term) foreign = true;
+  }
+  if (!entries_.empty() && entries_.front().index > meta.index + 1) {
+    return Error(ErrorCode::corrupt,
+                 fmt::format("{}: entries after {} are missing", directory_, meta.index.v));
+  }
+  if (!behind && !foreign) return {};
+  entries_.clear();
+  TRY(note_durable(Offset(meta.index.v), true));
+  TRY(log_->truncate_fully_and_start_at(Offset(meta.index.v), clock_.now()));
+  return log_->flush();
 }
 
 Status RaftStore::read_hard_state() {
   const std::string path = io::join_path(directory_, kHardStateFile);
-  if (!disk_.exists(path)) return {};
+  blank_ = !disk_.exists(path);
+  if (blank_) return {};
   TRY_ASSIGN(const Bytes text, disk_.read_file(path, kHardStateFileMax));
   const Result<raft::HardState> state = parse_hard_state(as_text(text));
   if (!state.ok()) return Error(ErrorCode::corrupt, path + ": " + state.error().message);
@@ -118,7 +188,10 @@ Status RaftStore::append(const std::vector<raft::Entry>& entries) {
   if (entries.empty()) return {};
   const Now now = clock_.now();
   const Offset first(entries.front().index.v - 1);
-  if (first < log_->log_end_offset()) TRY(log_->truncate_to(first, now));
+  if (first < log_->log_end_offset()) {
+    TRY(note_durable(first, true));
+    TRY(log_->truncate_to(first, now));
+  }
   ASSERT(first == log_->log_end_offset());
   Bytes bytes;
   for (const raft::Entry& e : entries) {
@@ -136,11 +209,63 @@ Status RaftStore::append(const std::vector<raft::Entry>& entries) {
   TRY_ASSIGN(const log::SyncPlan plan, log_->plan_sync(log::SyncScope::records));
   const Status synced = plan.run(disk_);
   log_->synced(plan, synced);
-  return synced;
+  TRY(synced);
+  // What the file lacks for want of space comes with a later entry: the entries themselves are safe.
+  const Status noted = note_durable(log_->durable_end(), false);
+  return noted.code() == ErrorCode::no_space ? Status() : noted;
+}
+
+Status RaftStore::note_durable(Offset end, bool must_sync) {
+  const int64_t now_ms = clock_.now().mono_ms;
+  const bool sync = must_sync || now_ms - commits_synced_ms_ >= kCommitSyncMs;
+  const std::pair<log::CommitKey, Offset> change(kMetadataKey, end);
+  TRY(commits_->record({&change, 1}, sync));
+  if (sync) commits_synced_ms_ = now_ms;
+  return {};
+}
+
+Status RaftStore::put_snapshot(const raft::Snapshot& snapshot) {
+  const Bytes label = encode_snapshot_meta(snapshot.meta);
+  Bytes bytes(kSnapshotHead);
+  bytes.reserve(kSnapshotHead + label.size() + snapshot.data.size());
+  store_be(&bytes[4], static_cast<uint32_t>(label.size()));
+  bytes.insert(bytes.end(), label.begin(), label.end());
+  bytes.insert(bytes.end(), snapshot.data.view().begin(), snapshot.data.view().end());
+  store_be(bytes.data(), crc32c(ByteView(bytes).subspan(4)));
+  const std::string name =
+      fmt::format("{:020d}-{:010d}{}", snapshot.meta.index.v, snapshot.meta.term.v, kSnapshotFileSuffix);
+  TRY(disk_.replace_file(io::join_path(directory_, name), bytes));
+  TRY_ASSIGN(const std::vector<io::DirectoryEntry> files, disk_.list(directory_));
+  for (const io::DirectoryEntry& f : files) {
+    if (f.is_directory || !f.name.ends_with(kSnapshotFileSuffix) || f.name >= name) continue;
+    TRY(disk_.remove(io::join_path(directory_, f.name)));
+  }
+  return {};
+}
+
+Status RaftStore::write_snapshot(const raft::Snapshot& snapshot, LogIndex entries_from) {
+  TRY(put_snapshot(snapshot));
+  const Offset keep(std::max<int64_t>(entries_from.v - 1, 0));
+  if (keep <= log_->log_start_offset()) return {};
+  const Now now = clock_.now();
+  TRY(log_->advance_log_start(std::min(keep, log_->log_end_offset())));
+  TRY_ASSIGN(const log::DeletedSegments gone, log_->delete_old_segments(now, log_->log_end_offset()));
+  if (!gone.empty()) trace_.debug("{}: {} bytes behind the snapshot dropped", directory_, gone.bytes);
+  (void)log_->remove_pending(now, true);
+  return {};
+}
+
+Status RaftStore::install_snapshot(const raft::Snapshot& snapshot) {
+  TRY(put_snapshot(snapshot));
+  const Offset start(snapshot.meta.index.v);
+  TRY(note_durable(start, true));
+  TRY(log_->truncate_fully_and_start_at(start, clock_.now()));
+  return log_->flush();
 }
 
 Status RaftStore::close(bool clean) {
   if (!log_ || log_->closed()) return {};
+  if (clean && !log_->failed()) TRY(note_durable(log_->durable_end(), true));
   return log_->close(clean && !log_->failed());
 }
 

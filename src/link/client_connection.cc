@@ -61,6 +61,22 @@ void ClientConnection::send_frame(wire::ApiKey api, int16_t version, Payload fra
   stream_->send(std::move(frame));
 }
 
+void ClientConnection::send_bytes(wire::ApiKey api, int16_t version, ByteView body, int64_t timeout_ms,
+                                  std::function<void(Result<MutableByteView>)> done) {
+  wire::Writer writer;
+  wire::encode_request_header(writer, header(api, version));
+  writer.write_raw(body);
+  send_frame(api, version, writer.take_framed(), timeout_ms, std::move(done));
+}
+
+void ClientConnection::send_bytes_only(wire::ApiKey api, int16_t version, ByteView body) {
+  if (closed_) return;
+  wire::Writer writer;
+  wire::encode_request_header(writer, header(api, version));
+  writer.write_raw(body);
+  stream_->send(writer.take_framed());
+}
+
 size_t ClientConnection::on_bytes(MutableByteView bytes) {
   const std::shared_ptr<ClientConnection> self = shared_from_this();
   size_t used = 0;

@@ -42,6 +42,12 @@ class ClientConnection final : public io::StreamHandler,
                  done(std::move(response));
                });
   }
+  /// Sends a private request whose body is `body` as it is (the internal listener's protobuf); `done` gets
+  /// the bytes of the response's body, which live during the callback only.
+  void send_bytes(wire::ApiKey api, int16_t version, ByteView body, int64_t timeout_ms,
+                  std::function<void(Result<MutableByteView>)> done);
+  /// The same without a response.
+  void send_bytes_only(wire::ApiKey api, int16_t version, ByteView body);
   /// Sends a request that gets no response (Produce with acks=0).
   template <class Request>
   void send_only(int16_t version, const Request& request) {
@@ -57,6 +63,7 @@ class ClientConnection final : public io::StreamHandler,
   /// Told once when the connection is lost.
   void on_lost(std::function<void()> f) { lost_ = std::move(f); }
   size_t outstanding() const { return waiting_.size(); }
+  size_t unsent_bytes() const { return stream_->unsent_bytes(); }
 
   size_t on_bytes(MutableByteView bytes) override;
   void on_closed(const Status& why) override;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view kMetaPropertiesName = "meta.properties";
 constexpr std::string_view kCleanMarkerName = ".kafka_cleanshutdown";
+constexpr std::string_view kMetadataTopicName = "__cluster_metadata";
 constexpr size_t kSmallFileBytesMax = 64 * 1024;
 constexpr size_t kCheckpointBytesMax = 256u << 20;
 
@@ -40,8 +41,10 @@ std::optional<BrokerEpoch> marker_broker_epoch(std::string_view json) {
 }  // namespace
 
 std::string encode_meta_properties(const MetaProperties& meta) {
-  return fmt::format("#\ncluster.id={}\ndirectory.id={}\nnode.id={}\nversion=1\n", meta.cluster_id,
-                     meta.directory_id.to_string(), meta.node_id.v);
+  const std::string cluster =
+      meta.cluster_id.empty() ? std::string() : fmt::format("cluster.id={}\n", meta.cluster_id);
+  return fmt::format("#\n{}directory.id={}\nnode.id={}\nversion=1\n", cluster, meta.directory_id.to_string(),
+                     meta.node_id.v);
 }
 
 Result<MetaProperties> parse_meta_properties(std::string_view text) {
@@ -59,7 +62,6 @@ Result<MetaProperties> parse_meta_properties(std::string_view text) {
   if (properties["version"] != "1") return Error(ErrorCode::parse_error, "version is not 1");
   MetaProperties meta;
   meta.cluster_id = std::string(properties["cluster.id"]);
-  if (meta.cluster_id.empty()) return Error(ErrorCode::parse_error, "cluster.id is missing");
   const std::optional<int64_t> node = parse_decimal(properties["node.id"]);
   if (!node || *node < 0 || *node > INT32_MAX)
     return Error(ErrorCode::parse_error, "node.id is missing or no id");
@@ -113,7 +115,19 @@ Status DataDirectory::load(const Params& params) {
   Result<MetaProperties> meta = parse_meta_properties(as_text(*content));
   if (!meta) return Error(ErrorCode::corrupt, fmt::format("{}: {}", meta_path, meta.error().message));
   meta_ = *meta;
-  if (meta_.cluster_id != params.cluster_id) {
+  if (meta_.cluster_id.empty()) {
+    // Only a directory whose cluster was never known may lack it: it holds no partition yet.
+    TRY_ASSIGN(const DirectoryListing listing, list());
+    for (const PartitionDirectory& d : listing.partitions) {
+      if (d.topic == kMetadataTopicName) continue;
+      return Error(ErrorCode::corrupt, fmt::format("{}: cluster.id is missing", meta_path));
+    }
+  }
+  if (params.cluster_id.empty()) {
+    // Whoever opened it learns the cluster from here, or claims it.
+  } else if (meta_.cluster_id.empty()) {
+    TRY(claim(params.cluster_id));
+  } else if (meta_.cluster_id != params.cluster_id) {
     return Error(ErrorCode::inconsistent_cluster_id,
                  fmt::format("data directory {} belongs to cluster {}, this node to cluster {}", path_,
                              meta_.cluster_id, params.cluster_id));
@@ -130,6 +144,21 @@ Status DataDirectory::load(const Params& params) {
   } else if (marker.code() != ErrorCode::not_found) {
     return std::move(marker).error();
   }
+  return {};
+}
+
+Status DataDirectory::claim(const std::string& cluster_id) {
+  if (meta_.cluster_id == cluster_id) return {};
+  if (!meta_.cluster_id.empty()) {
+    return Error(ErrorCode::inconsistent_cluster_id,
+                 fmt::format("data directory {} belongs to cluster {}, not to {}", path_, meta_.cluster_id,
+                             cluster_id));
+  }
+  MetaProperties claimed = meta_;
+  claimed.cluster_id = cluster_id;
+  TRY(disk_.replace_file(io::join_path(path_, kMetaPropertiesName),
+                         as_bytes(encode_meta_properties(claimed))));
+  meta_ = std::move(claimed);
   return {};
 }
 

@@ -23,7 +23,7 @@
 namespace millrace::log {
 
 struct MetaProperties {
-  std::string cluster_id;
+  std::string cluster_id;  // empty until the cluster is known
   BrokerId node_id = kNoBroker;
   Uuid directory_id;
 };
@@ -48,7 +48,7 @@ class DataDirectory {
  public:
   struct Params {
     std::string path;
-    std::string cluster_id;
+    std::string cluster_id;  // empty: not known yet, claim() follows
     BrokerId node_id = kNoBroker;
     Uuid new_directory_id;  // used if the directory is new
     bool create = true;     // make the directory and its meta.properties if absent
@@ -63,6 +63,9 @@ class DataDirectory {
   const MetaProperties& meta() const { return meta_; }
   /// Whether meta.properties was made by this open.
   bool is_new() const { return is_new_; }
+
+  /// Makes the directory one of this cluster. Errors: inconsistent_cluster_id, no_space, io_error.
+  Status claim(const std::string& cluster_id);
 
   // --- clean shutdown ---
   /// Whether the last stop was clean (the marker was there at open), and the broker epoch it names.

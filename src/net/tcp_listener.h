@@ -15,12 +15,21 @@
 
 namespace millrace::net {
 
+inline constexpr size_t kFirstBytesMax = 64;
+
+/// A connection whose loop is not chosen yet.
+struct Undecided {
+  asio::posix::stream_descriptor socket;
+  io::TimerId timer = 0;
+  bool over = false;
+};
+
 /// The part that the reactor and posted functions hold on to.
 class Acceptor final : public std::enable_shared_from_this<Acceptor> {
  public:
   /// `socket` listens already; nothing is accepted before start().
   Acceptor(LoopThread& home, SocketDescriptor socket, const TcpOptions& options, io::Disk* disk, Trace trace,
-           std::function<io::Loop&()> choose,
+           FirstBytes first, std::function<io::Loop&(ByteView)> choose,
            std::function<void(io::Loop&, std::unique_ptr<io::Stream>)> accepted);
 
   /// On the home loop.
@@ -32,12 +41,16 @@ class Acceptor final : public std::enable_shared_from_this<Acceptor> {
  private:
   void arm();
   void on_readable();
-  void hand_over(SocketDescriptor socket);
+  void hand_over(SocketDescriptor socket, ByteView first);
+  void look(SocketDescriptor socket);
+  void look_again(const std::shared_ptr<Undecided>& undecided);
 
   LoopThread& home_;
   const TcpOptions options_;
   io::Disk* const disk_;
   Trace trace_;
+  const FirstBytes first_;
+  size_t undecided_ = 0;
   TraceLimit complaints_;
   SocketDescriptor unwatched_;  // until start()
   asio::posix::stream_descriptor socket_;
@@ -47,7 +60,7 @@ class Acceptor final : public std::enable_shared_from_this<Acceptor> {
   std::recursive_mutex mutex_;
   bool open_ = true;
   int descriptor_;  // the listening socket, -1 when closed
-  std::function<io::Loop&()> choose_;
+  std::function<io::Loop&(ByteView)> choose_;
   std::function<void(io::Loop&, std::unique_ptr<io::Stream>)> accepted_;
 };
 

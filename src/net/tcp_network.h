@@ -18,6 +18,12 @@ struct TcpOptions {
   int64_t flush_ms_max = 30'000;  // how long a close with flush waits for a peer that does not read
 };
 
+/// What a connection must have sent before its loop is chosen.
+struct FirstBytes {
+  size_t count = 0;
+  int64_t timeout_ms = 0;
+};
+
 /// Loops that are given to it (by `choose`, to connect) must be LoopThreads. They must outlive the listeners;
 /// streams must be gone before their loop is destroyed.
 class TcpNetwork final : public io::Network {
@@ -31,12 +37,20 @@ class TcpNetwork final : public io::Network {
   Result<std::unique_ptr<io::Listener>> listen(
       const io::Endpoint& endpoint, std::function<io::Loop&()> choose,
       std::function<void(io::Loop&, std::unique_ptr<io::Stream>)> accepted) override;
+  Result<std::unique_ptr<io::Listener>> listen_by_first_bytes(
+      const io::Endpoint& endpoint, size_t count, int64_t timeout_ms,
+      std::function<io::Loop&(ByteView)> choose,
+      std::function<void(io::Loop&, std::unique_ptr<io::Stream>)> accepted) override;
   /// As io::Network. From any thread; names are resolved on a thread of their own. Should the loop stop
   /// before, `done` is dropped.
   void connect(io::Loop& loop, const io::Endpoint& endpoint, int64_t timeout_ms,
                std::function<void(Result<std::unique_ptr<io::Stream>>)> done) override;
 
  private:
+  Result<std::unique_ptr<io::Listener>> start_listener(
+      const io::Endpoint& endpoint, FirstBytes first, std::function<io::Loop&(ByteView)> choose,
+      std::function<void(io::Loop&, std::unique_ptr<io::Stream>)> accepted);
+
   LoopThread& home_;
   const TcpOptions options_;
   io::Disk* const disk_;

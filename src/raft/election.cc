@@ -15,7 +15,7 @@ bool Raft::is_up_to_date(const VoteRequest& request) const {
 }
 
 void Raft::campaign(bool pre, bool transfer) {
-  ASSERT(role_ != Role::leader && is_voter());
+  ASSERT(role_ != Role::leader && may_stand());
   reset_election_timer();
   votes_.clear();
   leader_ = kNobody;
@@ -66,6 +66,10 @@ void Raft::become_leader() {
 }
 
 void Raft::on_vote_request(const Message& m, const VoteRequest& request) {
+  if (!options_.may_vote) {
+    send(m.from, hard_.term, VoteReply{request.pre, false}, true);
+    return;
+  }
   if (request.pre) {
     const bool grant = m.term > hard_.term && is_up_to_date(request) && !hears_leader();
     // A refusal carries our own term, so that a candidate that lags behind catches up.

@@ -89,14 +89,14 @@ void Raft::step(Message m, Now now) {
   } else if (const auto* snapshot_reply = std::get_if<SnapshotReply>(&m.body)) {
     if (role_ == Role::leader) on_snapshot_reply(m, *snapshot_reply);
   } else if (std::holds_alternative<TimeoutNow>(m.body)) {
-    if (role_ == Role::follower && m.from == leader_ && is_voter()) campaign(false, true);
+    if (role_ == Role::follower && m.from == leader_ && may_stand()) campaign(false, true);
   }
 }
 
 void Raft::tick(Now now) {
   see(now);
   if (role_ != Role::leader) {
-    if (is_voter() && now_ms_ >= election_deadline_ms_) campaign(true, false);
+    if (may_stand() && now_ms_ >= election_deadline_ms_) campaign(true, false);
     return;
   }
   if (transfer_to_ != kNobody && now_ms_ >= transfer_deadline_ms_) transfer_to_ = kNobody;
@@ -108,7 +108,7 @@ void Raft::tick(Now now) {
 }
 
 int64_t Raft::next_deadline_mono_ms() const {
-  if (role_ != Role::leader) return is_voter() ? election_deadline_ms_ : kNoDeadline;
+  if (role_ != Role::leader) return may_stand() ? election_deadline_ms_ : kNoDeadline;
   int64_t at = transfer_to_ != kNobody ? transfer_deadline_ms_ : kNoDeadline;
   for (const auto& [node, p] : progress_) at = std::min(at, p.next_beat_ms);
   return at;

@@ -52,6 +52,9 @@ struct Options {
   uint64_t snapshot_bytes_max = uint64_t{2} << 30;  // refused from a leader
   int64_t trailing_entries = 1000;                  // kept behind a snapshot for followers that lag a little
   int64_t promotable_lag = 100;                     // entries a learner may miss when it becomes a voter
+  /// False: a voter that has lost what it knew. It follows and acknowledges what it holds, but neither stands
+  /// for election nor grants a vote: it may have forgotten entries and votes that others count on.
+  bool may_vote = true;
 };
 
 /// What the store holds at start.
@@ -165,6 +168,7 @@ class Raft {
   // raft.cc
   void see(Now now) { now_ms_ = std::max(now_ms_, now.mono_ms); }
   bool is_voter() const { return membership().is_voter(options_.self); }
+  bool may_stand() const { return is_voter() && options_.may_vote; }
   void become_follower(Term term, NodeId leader);
   void reset_election_timer();
   uint64_t next_random();

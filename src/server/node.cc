@@ -11,6 +11,8 @@ namespace {
 constexpr size_t kDiskThreads = 4;
 // What is not for data files: sockets, the metadata log, standard streams.
 constexpr uint64_t kDescriptorReserve = 512;
+constexpr size_t kInternalConnectionsMax = 10'000;
+constexpr int64_t kFirstBytesTimeoutMs = 5'000;
 
 meta::SecurityProtocol protocol_of(SecurityProtocol p) {
   switch (p) {
@@ -49,14 +51,6 @@ Status Node::start() {
       trace_.info("{}", note.message);
     }
   }
-  if (!config_.is_broker || !config_.is_controller) {
-    return Error(ErrorCode::invalid_config,
-                 "process.roles: a node is broker and controller at once until clusters are served");
-  }
-  if (config_.voters.size() > 1) {
-    return Error(ErrorCode::invalid_config,
-                 "controller.quorum.voters names several voters: clusters are not served yet");
-  }
   const size_t loop_count = config_.loops != 0 ? config_.loops : host_.cores();
   const auto connections_max = static_cast<size_t>(config_.number("max.connections"));
   disk_ = std::make_unique<io::PosixDisk>(
@@ -86,6 +80,7 @@ Status Node::start() {
     control_->stop();
     early_.clear();
     connections_.clear();
+    internal_connections_.reset();
     return status;
   }
   serving_ = true;
@@ -139,6 +134,17 @@ broker::BrokerConfig Node::broker_config() const {
     e.protocol = protocol_of(l.protocol);
     c.advertised.push_back(std::move(e));
   }
+  for (const QuorumVoter& v : config_.voters) c.voters.push_back({v.id, {v.address.host, v.address.port}});
+  for (const HostPort& b : config_.bootstrap_controllers) c.bootstrap.push_back({b.host, b.port});
+  if (!config_.controller_listeners.empty()) {
+    const Listener& l = config_.controller_listeners.front();
+    meta::Endpoint e;
+    e.name = l.name;
+    e.host = l.advertised.host.empty() ? host_.hostname() : l.advertised.host;
+    e.port = l.advertised.port != 0 ? l.advertised.port : l.address.port;
+    e.protocol = protocol_of(l.protocol);
+    c.internal = std::move(e);
+  }
   c.rack = config_.rack;
   c.settings = std::make_shared<const meta::ConfigValues>(config_.given());
   c.fetch_bytes_max = static_cast<size_t>(config_.number("fetch.max.bytes"));
@@ -151,6 +157,7 @@ Status Node::wait_for_broker() {
   for (size_t i = 0; i < loops_->size(); ++i) environment.loops.push_back(&loops_->at(i));
   environment.control_loop = control_.get();
   environment.disk = disk_.get();
+  environment.network = network_.get();
   environment.clock = &clock_;
   environment.random = &random_;
   environment.host = &host_;
@@ -175,10 +182,46 @@ Status Node::wait_for_broker() {
     connections_.push_back(std::make_unique<link::ConnectionSet>(loops_->at(i), i, clock_, *dispatcher_,
                                                                  limits, per_loop, trace_.named("net")));
   }
+  internal_service_ = std::make_unique<broker::InternalService>(*broker_);
+  internal_connections_ =
+      std::make_unique<link::ConnectionSet>(*control_, loops_->size(), clock_, *internal_service_, limits,
+                                            kInternalConnectionsMax, trace_.named("net"));
+  TRY(listen_internal());
   std::promise<Status> ready;
   std::future<Status> outcome = ready.get_future();
   broker_->start([&ready](Status s) { ready.set_value(std::move(s)); });
   return outcome.get();
+}
+
+// Other nodes may talk to this one before it serves clients: together they form the quorum.
+Status Node::listen_internal() {
+  for (const Listener& l : config_.controller_listeners) {
+    if (l.protocol != SecurityProtocol::plaintext) {
+      return Error(ErrorCode::invalid_config, l.name + ": " +
+                                                  std::string(security_protocol_name(l.protocol)) +
+                                                  " is not served yet: use PLAINTEXT");
+    }
+    auto made = network_->listen_by_first_bytes(
+        {l.address.host, l.address.port}, broker::kFirstBytes, kFirstBytesTimeoutMs,
+        [this](ByteView first) -> io::Loop& {
+          return broker::begins_private(first) ? static_cast<io::Loop&>(*control_) : loops_->next();
+        },
+        [this, name = l.name](io::Loop& loop, std::unique_ptr<io::Stream> stream) {
+          if (&loop == control_.get()) {
+            internal_connections_->add(name, std::move(stream));
+            return;
+          }
+          for (size_t i = 0; i < loops_->size(); ++i) {
+            if (&loops_->at(i) == &loop) connections_[i]->add(name, std::move(stream));
+          }
+        });
+    if (!made.ok()) {
+      return Error(made.code(),
+                   "listener " + l.name + "://" + l.address.to_string() + ": " + made.error().message);
+    }
+    listeners_.push_back(std::move(*made));
+  }
+  return {};
 }
 
 void Node::begin_accepting() {
@@ -222,7 +265,7 @@ HttpReply Node::health() const {
 void Node::announce() const {
   trace_.info("millrace {} serves as node {} of cluster {}, started in {} ms", kVersion, config_.node_id.v,
               cluster_id(), (clock_.mono_ns() - begun_ns_) / 1'000'000);
-  for (size_t i = 0; i < listeners_.size(); ++i) {
+  for (size_t i = 0; i < config_.listeners.size(); ++i) {
     const io::Endpoint at = listeners_[i]->bound();
     const meta::Endpoint& told = broker_->config().advertised[i];
     trace_.info("listener {}://{}:{}, clients are told {}:{}", config_.listeners[i].name, at.host, at.port,
@@ -239,7 +282,7 @@ void Node::announce() const {
 
 std::vector<std::pair<std::string, io::Endpoint>> Node::bound() const {
   std::vector<std::pair<std::string, io::Endpoint>> out;
-  for (size_t i = 0; i < listeners_.size(); ++i)
+  for (size_t i = 0; i < config_.listeners.size(); ++i)
     out.emplace_back(config_.listeners[i].name, listeners_[i]->bound());
   return out;
 }
@@ -277,6 +320,12 @@ Status Node::stop() {
     });
     closed.get_future().wait();
   }
+  std::promise<void> cut;
+  control_->post([this, &cut] {
+    internal_connections_->close_all(true);
+    cut.set_value();
+  });
+  cut.get_future().wait();
   std::promise<Status> done;
   broker_->stop([&done](Status s) { done.set_value(std::move(s)); });
   const Status status = done.get_future().get();
@@ -292,6 +341,7 @@ Status Node::stop() {
   loops_->stop();
   control_->stop();
   connections_.clear();
+  internal_connections_.reset();
   if (status.ok()) {
     trace_.info("stopped cleanly");
   } else {

@@ -12,6 +12,7 @@
 #include "base/trace.h"
 #include "broker/broker.h"
 #include "broker/dispatcher.h"
+#include "broker/internal_service.h"
 #include "io/posix_clock.h"
 #include "io/posix_disk.h"
 #include "io/posix_host.h"
@@ -47,6 +48,7 @@ class Node {
  private:
   Status bind_listeners();
   Status wait_for_broker();
+  Status listen_internal();
   void begin_accepting();
   Status listen_admin();
   HttpReply health() const;
@@ -67,8 +69,10 @@ class Node {
   std::unique_ptr<net::TcpNetwork> network_;
   std::unique_ptr<broker::Broker> broker_;
   std::unique_ptr<broker::Dispatcher> dispatcher_;
+  std::unique_ptr<broker::InternalService> internal_service_;
   std::vector<std::unique_ptr<link::ConnectionSet>> connections_;  // one a loop
-  std::vector<std::unique_ptr<io::Listener>> listeners_;           // as config_.listeners
+  std::unique_ptr<link::ConnectionSet> internal_connections_;      // private APIs, on the control loop
+  std::vector<std::unique_ptr<io::Listener>> listeners_;  // as config_.listeners, then the internal ones
   std::unique_ptr<AdminHttp> admin_;
   std::vector<std::vector<std::pair<std::string, std::unique_ptr<io::Stream>>>>
       early_;  // one a loop, until serving

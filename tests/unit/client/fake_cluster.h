@@ -113,6 +113,11 @@ class FakeCluster final : public io::Network {
       std::function<void(io::Loop&, std::unique_ptr<io::Stream>)>) override {
     return Error(ErrorCode::internal);
   }
+  Result<std::unique_ptr<io::Listener>> listen_by_first_bytes(
+      const io::Endpoint&, size_t, int64_t, std::function<io::Loop&(ByteView)>,
+      std::function<void(io::Loop&, std::unique_ptr<io::Stream>)>) override {
+    return Error(ErrorCode::internal);
+  }
   void connect(io::Loop& loop, const io::Endpoint& endpoint, int64_t,
                std::function<void(Result<std::unique_ptr<io::Stream>>)> done) override;
 

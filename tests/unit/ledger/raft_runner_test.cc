@@ -16,6 +16,8 @@ struct RunnerRig {
   test::SeededRandom random;
   std::unique_ptr<RaftRunner> runner;
   std::vector<std::string> committed;  // payload entries, "index:payload"
+  std::vector<std::string> snapshots;  // "index:state"
+  std::vector<BrokerId> leaders;
   std::vector<bool> leadership;
   std::vector<ErrorCode> failures;
 
@@ -42,7 +44,16 @@ struct RunnerRig {
     };
     handlers.on_leadership = [this](bool leading) { leadership.push_back(leading); };
     handlers.on_failure = [this](const Error& e) { failures.push_back(e.code); };
-    loop.in_tick([&] { runner->start(BrokerId(1), std::move(handlers)); });
+    handlers.send = [](const std::vector<raft::Message>&) {};
+    handlers.on_leader = [this](BrokerId leader) { leaders.push_back(leader); };
+    handlers.on_snapshot = [this](const raft::SnapshotMeta& meta, const Slice& state) {
+      snapshots.push_back(std::to_string(meta.index.v) + ":" + std::string(as_text(state.view())));
+      committed.clear();
+    };
+    RaftRunner::Quorum quorum;
+    quorum.self = BrokerId(1);
+    quorum.initial.voters = {BrokerId(1)};
+    loop.in_tick([&] { runner->start(std::move(quorum), std::move(handlers)); });
   }
   /// Everything the pool has to do and what follows from it.
   void run_disk() {
@@ -150,6 +161,30 @@ TEST_CASE("a restart replays what was committed and nothing that was not durable
   after.run_disk();
   CHECK(after.committed.size() == 3);
   CHECK(after.committed.back() == std::to_string(next->v) + ":three");
+}
+
+TEST_CASE("a snapshot takes the place of the entries before it", "[ledger]") {
+  RunnerRig r;
+  r.lead();
+  CHECK(r.leaders.back() == BrokerId(1));
+  LogIndex last{0};
+  for (int i = 0; i < 50; ++i) {
+    const Result<LogIndex> index = r.propose("p" + std::to_string(i));
+    REQUIRE(index.ok());
+    last = *index;
+  }
+  r.run_disk();
+  REQUIRE(r.committed.size() == 50);
+  r.loop.in_tick([&] { r.runner->keep_snapshot(last, [] { return to_bytes("the whole state"); }); });
+  r.run_disk();
+  REQUIRE(r.propose("after").ok());
+  r.run_disk();
+  REQUIRE(r.runner->close().ok());
+  RunnerRig after;
+  after.files = r.files;
+  after.lead();
+  CHECK(after.snapshots == std::vector<std::string>{std::to_string(last.v) + ":the whole state"});
+  CHECK(after.committed == std::vector<std::string>{std::to_string(last.v + 1) + ":after"});
 }
 
 TEST_CASE("a store that fails ends the runner, once", "[ledger]") {

@@ -212,5 +212,77 @@ TEST_CASE("a failed append ends the store's writing", "[ledger]") {
   CHECK(r.open() == Found{"1/1/0/a"});
 }
 
+raft::Snapshot snapshot_at(int64_t index, int64_t term, std::string_view state) {
+  return {{LogIndex(index), Term(term), {{raft::NodeId(1)}, {}}}, Slice(to_bytes(state))};
+}
+
+TEST_CASE("a snapshot of our own leaves the entries behind it readable", "[ledger]") {
+  StoreRig r;
+  (void)r.open();
+  r.append({entry(1, 1, "a"), entry(2, 1, "b"), entry(3, 2, "c")});
+  REQUIRE(r.store->write_snapshot(snapshot_at(2, 1, "ab"), LogIndex(1)).ok());
+  REQUIRE(r.store->write_snapshot(snapshot_at(3, 2, "abc"), LogIndex(1)).ok());
+  r.append({entry(4, 2, "d")});
+  r.disk.crash();
+  CHECK(r.open() == Found{"1/1/0/a", "2/1/0/b", "3/2/0/c", "4/2/0/d"});
+  const std::optional<raft::Snapshot> found = r.store->take_snapshot();
+  REQUIRE(found.has_value());
+  CHECK(found->meta == snapshot_at(3, 2, "").meta);
+  CHECK(as_text(found->data.view()) == "abc");
+}
+
+TEST_CASE("a leader's snapshot replaces the log, whenever the power fails", "[ledger]") {
+  for (int stop_after = 0; stop_after < 40; ++stop_after) {
+    INFO(stop_after);
+    StoreRig r;
+    (void)r.open();
+    r.append({entry(1, 1, "a"), entry(2, 1, "b")});
+    int done = 0;
+    r.disk.fault = [&](test::DiskOp op, const std::string&) {
+      const bool changes = op == test::DiskOp::write || op == test::DiskOp::rename ||
+                           op == test::DiskOp::sync || op == test::DiskOp::remove ||
+                           op == test::DiskOp::truncate;
+      return changes && ++done > stop_after ? ErrorCode::io_error : ErrorCode::none;
+    };
+    const Status installed = r.store->install_snapshot(snapshot_at(10, 3, "state"));
+    r.disk.fault = nullptr;
+    r.disk.crash();
+    const Found found = r.open();
+    const std::optional<raft::Snapshot> snapshot = r.store->take_snapshot();
+    if (installed.ok()) REQUIRE(snapshot.has_value());
+    if (snapshot) {
+      CHECK(found.empty());
+      CHECK(snapshot->meta.index == LogIndex(10));
+      r.append({entry(11, 3, "next")});
+      CHECK(r.open() == Found{"11/3/0/next"});
+    } else {
+      CHECK(found == Found{"1/1/0/a", "2/1/0/b"});
+    }
+    if (installed.ok()) break;
+    REQUIRE(stop_after < 39);
+  }
+}
+
+TEST_CASE("a damaged snapshot is not an empty one", "[ledger]") {
+  StoreRig r;
+  (void)r.open();
+  r.append({entry(1, 1, "a")});
+  REQUIRE(r.store->write_snapshot(snapshot_at(1, 1, "state"), LogIndex(1)).ok());
+  REQUIRE(r.store->close().ok());
+  for (const std::string& path : r.disk.paths()) {
+    if (path.ends_with(".checkpoint")) r.disk.flip_bit(path, 20, 3);
+  }
+  CHECK(r.try_open().code() == ErrorCode::corrupt);
+}
+
+TEST_CASE("damage below what was durable is not cut away", "[ledger]") {
+  StoreRig r;
+  (void)r.open();
+  r.append({entry(1, 1, std::string(300, 'a')), entry(2, 1, "b")});
+  REQUIRE(r.store->close().ok());  // says how far it was durable
+  r.disk.flip_bit(r.segment(), 100, 1);
+  CHECK(r.try_open().code() == ErrorCode::corrupt);
+}
+
 }  // namespace
 }  // namespace millrace::ledger
