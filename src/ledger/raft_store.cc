@@ -136,9 +136,15 @@ Status RaftStore::join_snapshot() {
   }
   if (!behind && !foreign) return {};
   entries_.clear();
-  TRY(note_durable(Offset(meta.index.v), true));
-  TRY(log_->truncate_fully_and_start_at(Offset(meta.index.v), clock_.now()));
-  return log_->flush();
+  return restart_log(Offset(meta.index.v));
+}
+
+// Nothing may be claimed to be durable while the log goes from one place to the other.
+Status RaftStore::restart_log(Offset at) {
+  TRY(note_durable(Offset(0), true));
+  TRY(log_->truncate_fully_and_start_at(at, clock_.now()));
+  TRY(log_->flush());
+  return note_durable(at, true);
 }
 
 Status RaftStore::read_hard_state() {
@@ -257,10 +263,7 @@ Status RaftStore::write_snapshot(const raft::Snapshot& snapshot, LogIndex entrie
 
 Status RaftStore::install_snapshot(const raft::Snapshot& snapshot) {
   TRY(put_snapshot(snapshot));
-  const Offset start(snapshot.meta.index.v);
-  TRY(note_durable(start, true));
-  TRY(log_->truncate_fully_and_start_at(start, clock_.now()));
-  return log_->flush();
+  return restart_log(Offset(snapshot.meta.index.v));
 }
 
 Status RaftStore::close(bool clean) {

@@ -70,6 +70,7 @@ class RaftStore {
   /// Entries that do not lead on from the snapshot go: a crash came between its file and the new log.
   Status join_snapshot();
   Status put_snapshot(const raft::Snapshot& snapshot);
+  Status restart_log(Offset at);
   Status note_durable(Offset end, bool must_sync);
 
   io::Disk& disk_;
