@@ -39,19 +39,21 @@ void QuorumFounding::begin(Found found) {
   told_ms_ = clock_.now().mono_ms;
   const bool alone =
       params_.voters.empty() ? params_.bootstrap.empty() : params_.voters.size() == 1 && is_listed();
-  if (alone) {
-    ledger::Founding f;
-    f.cluster_id =
-        params_.configured_cluster.is_zero() ? params_.proposed_cluster : params_.configured_cluster;
-    f.voters = {{params_.self, params_.directory}};
-    finish(std::move(f));
-    return;
-  }
+  if (alone) return found_alone();
   round();
+}
+
+void QuorumFounding::found_alone() {
+  ledger::Founding f;
+  f.cluster_id =
+      params_.configured_cluster.is_zero() ? params_.proposed_cluster : params_.configured_cluster;
+  f.voters = {{params_.self, params_.directory}};
+  finish(std::move(f));
 }
 
 void QuorumFounding::round() {
   replies_.clear();
+  echoes_ = 0;
   const Bytes body = ledger::encode(ledger::HelloRequest{params_.self, params_.directory});
   const auto on_reply = [this, alive = alive_](Result<MutableByteView> answer) {
     if (!*alive) return;
@@ -59,7 +61,11 @@ void QuorumFounding::round() {
     if (answer.ok()) {
       // A node that has not opened its directories yet has no directory to name.
       Result<ledger::HelloReply> reply = ledger::decode_hello_reply(*answer);
-      if (reply.ok() && !reply->directory.is_zero()) replies_[reply->node] = std::move(*reply);
+      if (reply.ok() && reply->directory == params_.directory) {
+        ++echoes_;
+      } else if (reply.ok() && !reply->directory.is_zero()) {
+        replies_[reply->node] = std::move(*reply);
+      }
     }
     if (outstanding_ == 0) decide();
   };
@@ -75,6 +81,8 @@ void QuorumFounding::round() {
 
 void QuorumFounding::decide() {
   if (!found_) return;
+  if (params_.may_found && params_.voters.empty() && echoes_ == params_.bootstrap.size())
+    return found_alone();
   const bool listed = is_listed();
   std::vector<const ledger::HelloReply*> founded;
   for (const auto& [node, reply] : replies_) {

@@ -1,6 +1,6 @@
 // How a node with an empty directory comes to a quorum, without a format step.
 //
-// The sole configured voter founds a cluster alone. One of several configured voters asks all the others, and
+// The sole configured voter founds a cluster alone; so does a controller whose bootstrap servers are itself. One of several configured voters asks all the others, and
 // founds only when every one of them answers that its directory is empty, too; the quorum then consists of
 // these directories. A listed voter whose directory is empty while another one's is not has lost its vote: it
 // follows, and never votes until it is replaced. Any other node takes over what a founded one tells and
@@ -28,6 +28,7 @@ class QuorumFounding {
     Uuid proposed_cluster;    // for a cluster to be founded
     std::vector<ledger::NodeAddress> voters;
     std::vector<io::Endpoint> bootstrap;
+    bool may_found = true;  // this node is a controller
   };
   using Found = std::function<void(Result<ledger::Founding>)>;
 
@@ -44,6 +45,7 @@ class QuorumFounding {
  private:
   void round();
   void decide();
+  void found_alone();
   void finish(Result<ledger::Founding> result);
   bool is_listed() const;
   Result<ledger::Founding> found_with_all() const;
@@ -57,6 +59,7 @@ class QuorumFounding {
   std::optional<ledger::Founding> settled_;
   std::map<BrokerId, ledger::HelloReply> replies_;  // of this round
   size_t outstanding_ = 0;
+  size_t echoes_ = 0;  // answers of this round that this node gave itself
   io::TimerId timer_ = 0;
   int64_t told_ms_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

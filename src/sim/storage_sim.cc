@@ -26,6 +26,7 @@ using broker::PartitionHost;
 using broker::PartitionRef;
 using partition::Partition;
 
+constexpr const char* kClusterId = "AAAAAAAAAAAAAAAAAAAAAQ";
 constexpr uint64_t kOperationsMin = 200;
 constexpr uint64_t kOperationsSpread = 80;
 constexpr size_t kRetryWindow = 5;
@@ -479,6 +480,7 @@ bool StorageSim::start_once(Stop after) {
   for (const auto& slot : slots_) slot->failed = false;
   PartitionHost::Params params;
   params.log_dirs = roots_;
+  params.cluster_id = kClusterId;
   params.node_id = BrokerId(1);
   Status status = host_->open_directories(params);
   if (status.ok()) status = host_->begin_serving();

@@ -15,11 +15,12 @@ struct HostRig {
   test::MemoryDisk files;
   std::unique_ptr<PartitionHost> host;
   Uuid topic = random.uuid();
+  Uuid cluster = random.uuid();
 
   Status open(std::vector<std::string> dirs = kDirs) {
     host = nullptr;  // its locks go first
     host = std::make_unique<PartitionHost>(files, clock, random, Trace(), nullptr);
-    return host->open_directories({std::move(dirs), "", BrokerId(1)});
+    return host->open_directories({std::move(dirs), cluster.to_string(), BrokerId(1)});
   }
   PartitionHost::Spec spec(int32_t partition, bool existing) const {
     auto config = std::make_shared<const partition::PartitionConfig>();
