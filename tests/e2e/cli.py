@@ -176,7 +176,7 @@ def topics():
     r = expect("topic describe", OK, "topic", "describe", "cli-a", "--output", "json")
     d = r.json[0]
     check("describe's fields", d["topic"] == "cli-a" and len(d["partitions"]) == 3 and
-          {"partition", "leader", "leader_epoch", "replicas", "isr", "start_offset", "end_offset", "error"} ==
+          {"partition", "leader", "leader_epoch", "replicas", "isr", "start_offset", "end_offset", "fsync_us", "error"} ==
           set(d["partitions"][0]), repr(r))
     check("describe's offsets", d["partitions"][0]["end_offset"] == 0, repr(r))
     r = expect("describe what is not there", NOT_FOUND, "topic", "describe", "cli-nobody")
