@@ -92,11 +92,6 @@ Result<ReadResult> Log::read(Offset from, size_t max_bytes, Offset upper_bound, 
       Place here = *start;  // also what it says of its offsets may be wrong
       TRY(check_undamaged(segment, *start, here));
     }
-    if (start->offset >= segment.next_offset()) {
-      // Its base offset, which no checksum covers, is not what it was: nothing in the segment lies there.
-      return Error(ErrorCode::corrupt, fmt::format("{}: offset {} does not belong here, at position {}",
-                                                   segment.file()->path(), start->offset.v, start->position));
-    }
     if (start->offset >= bound) return result;
     TRY_ASSIGN(Place end, end_of_read(i, *start, max_bytes, bound, at_least_one, mode, result.would_block));
     if (result.would_block || end.position <= start->position) return result;

@@ -291,6 +291,7 @@ Result<std::optional<Place>> Segment::locate(Offset offset, Bytes& scratch, int3
                          8192, mode);
     bool check_entry = entry.has_value();
     bool rebuild = false;
+    std::optional<uint64_t> misplaced;  // where the first batch lies whose offsets cannot be true
     while (true) {
       Result<bool> more = scanner.next();
       if (scanner.would_block()) {
@@ -309,8 +310,18 @@ Result<std::optional<Place>> Segment::locate(Offset offset, Bytes& scratch, int3
       }
       check_entry = false;
       if (!more) return std::move(more).error();
+      if (*more && scanner.header().next_offset() > next_offset_) {
+        // The base offset lies outside the checksum. What comes behind may still be found.
+        if (!misplaced) misplaced = scanner.position();
+        continue;
+      }
+      const bool found = *more && scanner.header().last_offset() >= offset;
+      if (misplaced && (!*more || (found && scanner.header().base_offset > offset))) {
+        return Error(ErrorCode::corrupt,
+                     fmt::format("{}: offset out of order at position {}", file_->path(), *misplaced));
+      }
       if (!*more) return std::optional<Place>();
-      if (scanner.header().last_offset() >= offset) {
+      if (found) {
         return std::optional<Place>(Place{scanner.position(), scanner.header().base_offset});
       }
     }

@@ -63,6 +63,12 @@ class PartitionVerifier {
     int64_t max_timestamp = -1;
     std::vector<AbortedTxn> aborted;  // by the batches
     std::set<int64_t> markers;        // last offsets of control batches
+    struct Misfit {
+      std::string path;
+      uint64_t position = 0;
+      std::string what;
+    };
+    std::vector<Misfit> misfits;  // entries that no batch bears out
   };
 
   void add(Severity severity, std::string path, std::string what, std::optional<uint64_t> position = {},
@@ -356,9 +362,8 @@ void PartitionVerifier::load_indexes(Offset base, uint64_t segment_bytes, Indexe
 void PartitionVerifier::see_indexes(const WalkedBatch& batch, Indexes& x) {
   const BatchHeader& h = batch.header;
   const Offset base = bases_[verdict_.segments];
-  const Severity severity = rebuilt_at_start_ ? Severity::note : Severity::damage;
-  const auto wrong = [&](const std::string& path, size_t entry, size_t size, const std::string& what) {
-    add(severity, path, what, entry * size);
+  const auto wrong = [&](const std::string& path, size_t entry, size_t size, std::string what) {
+    if (x.misfits.size() < kFindingsMax) x.misfits.push_back({path, entry * size, std::move(what)});
   };
   if (x.pending && h.last_offset() >= *x.pending) {
     if (h.last_offset() > *x.pending) {
@@ -402,6 +407,7 @@ void PartitionVerifier::finish_indexes(const SegmentWalk& walk, bool closed, Ind
   // Entries that name damaged bytes are not a second damage.
   if (!walk.damaged.empty() && verdict_.findings.damages > damages_before) return;
   const Severity severity = rebuilt_at_start_ ? Severity::note : Severity::damage;
+  for (Indexes::Misfit& m : x.misfits) add(severity, std::move(m.path), std::move(m.what), m.position);
   if (x.pending || x.next_offset < x.offsets.size()) {
     const size_t entry = x.pending ? x.next_offset - 1 : x.next_offset;
     add(severity, x.offset_path, "names bytes beyond the last batch", entry * OffsetIndex::kEntrySize);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 namespace millrace::meta {
 namespace {
@@ -75,7 +76,8 @@ Status check_real(const OptionDef& option, std::string_view value) {
   if (!d.ok()) return bad_value(option, value, "not a number of type DOUBLE");
   if (*d < static_cast<double>(option.min))
     return bad_value(option, value, fmt::format("must be at least {}", option.min));
-  if (*d > static_cast<double>(option.max))
+  const bool limited = option.max != std::numeric_limits<int64_t>::max();
+  if (limited && *d > static_cast<double>(option.max))
     return bad_value(option, value, fmt::format("must be at most {}", option.max));
   return {};
 }

@@ -82,12 +82,40 @@ TEST_CASE("meta.properties as Java writes it") {
   CHECK(meta->node_id == BrokerId(0));
   CHECK(parse_meta_properties(encode_meta_properties(*meta))->directory_id == meta->directory_id);
   for (const char* bad : {"", "version=0\ncluster.id=a\nnode.id=1\ndirectory.id=QkJCQkJCQkJCQkJCQkJCQg\n",
-                          "version=1\nnode.id=1\ndirectory.id=QkJCQkJCQkJCQkJCQkJCQg\n",
                           "version=1\ncluster.id=a\nnode.id=-1\ndirectory.id=QkJCQkJCQkJCQkJCQkJCQg\n",
                           "version=1\ncluster.id=a\nnode.id=1\n", "nonsense\n"}) {
     INFO(bad);
     CHECK(parse_meta_properties(bad).code() == ErrorCode::parse_error);
   }
+}
+
+TEST_CASE("a directory is claimed for a cluster once") {
+  test::MemoryDisk disk;
+  const auto open = [&](const std::string& cluster) {
+    return DataDirectory::open(disk, {"/d", cluster, BrokerId(1), Uuid{{7}}, true}, Trace());
+  };
+  const std::string a = Uuid{{1}}.to_string();
+  {
+    const auto unclaimed = open("");
+    REQUIRE(unclaimed.ok());
+    CHECK((*unclaimed)->meta().cluster_id.empty());
+    REQUIRE((*unclaimed)->claim(a).ok());
+    CHECK((*unclaimed)->claim(a).ok());
+    CHECK((*unclaimed)->claim("other").code() == ErrorCode::inconsistent_cluster_id);
+  }
+  disk.crash();
+  {
+    const auto again = open("");
+    REQUIRE(again.ok());
+    CHECK((*again)->meta().cluster_id == a);
+    CHECK((*again)->id() == Uuid{{7}});
+  }
+  CHECK(open("other").code() == ErrorCode::inconsistent_cluster_id);
+  // Partitions in a directory that names no cluster: somebody's data.
+  disk.put("/d/meta.properties",
+           to_bytes("version=1\nnode.id=1\ndirectory.id=" + Uuid{{7}}.to_string() + "\n"));
+  disk.put("/d/t-0/00000000000000000000.log", {});
+  CHECK(open(a).code() == ErrorCode::corrupt);
 }
 
 TEST_CASE("the clean-shutdown marker holds the broker epoch and is gone, durably, before the first append") {
