@@ -173,7 +173,30 @@ Status DataDirectory::write_clean_marker(BrokerEpoch epoch) {
                             as_bytes(fmt::format("{{\"version\":0,\"brokerEpoch\":{}}}", epoch.v)));
 }
 
-Result<DirectoryListing> DataDirectory::list() {
+Result<std::optional<Manifest>> DataDirectory::read_manifest() {
+  if (!was_clean_ || !last_broker_epoch_) return std::optional<Manifest>();
+  const std::string path = io::join_path(path_, kManifestName);
+  Result<Bytes> content = disk_.read_file(path, kManifestBytesMax);
+  if (!content && content.code() == ErrorCode::not_found) return std::optional<Manifest>();
+  if (!content) return std::move(content).error();
+  Result<Manifest> parsed = parse_manifest(*content);
+  if (!parsed) {
+    trace_.warn("{}: {}; every log is opened", path, parsed.error().message);
+    return std::optional<Manifest>();
+  }
+  if (parsed->broker_epoch != *last_broker_epoch_) {
+    trace_.info("{} is of broker epoch {}, the last stop of {}: every log is opened", path,
+                parsed->broker_epoch.v, last_broker_epoch_->v);
+    return std::optional<Manifest>();
+  }
+  return std::optional<Manifest>(std::move(*parsed));
+}
+
+Status DataDirectory::write_manifest(const Manifest& manifest) {
+  return disk_.replace_file(io::join_path(path_, kManifestName), encode_manifest(manifest));
+}
+
+Result<DirectoryListing> DataDirectory::list(const Manifest* known) {
   TRY_ASSIGN(const std::vector<io::DirectoryEntry> entries, disk_.list(path_));
   DirectoryListing out;
   for (const io::DirectoryEntry& entry : entries) {
@@ -189,6 +212,12 @@ Result<DirectoryListing> DataDirectory::list() {
       continue;
     }
     PartitionDirectory partition{path, name->topic, name->partition, std::nullopt};
+    const Manifest::Topic* topic = known == nullptr ? nullptr : known->find(name->topic);
+    if (topic != nullptr && Manifest::find(*topic, name->partition) != nullptr) {
+      partition.topic_id = topic->id;
+      out.partitions.push_back(std::move(partition));
+      continue;
+    }
     Result<std::optional<PartitionMetadata>> metadata = read_partition_metadata(disk_, path);
     if (metadata && *metadata) {
       partition.topic_id = (*metadata)->topic_id;

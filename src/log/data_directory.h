@@ -4,6 +4,7 @@
 //
 //   meta.properties       version=1, cluster.id, node.id, directory.id (Java properties, # comments)
 //   .kafka_cleanshutdown  {"version":0,"brokerEpoch":N}; there only between a clean stop and the next start
+//   log-manifest          what the clean stop knew of every log (log/manifest.h)
 //   .lock                 held while a process uses the directory
 #pragma once
 
@@ -19,6 +20,7 @@
 #include "io/disk.h"
 #include "log/checkpoints.h"
 #include "log/file_names.h"
+#include "log/manifest.h"
 
 namespace millrace::log {
 
@@ -76,7 +78,15 @@ class DataDirectory {
   /// After every log was closed cleanly.
   Status write_clean_marker(BrokerEpoch epoch);
 
-  Result<DirectoryListing> list();
+  /// The manifest of the clean stop before this start; nullopt if that was none, or wrote none that can be
+  /// read: every log is then to be opened. Call it before the marker is removed. Errors: io_error.
+  Result<std::optional<Manifest>> read_manifest();
+  /// After every log was closed cleanly, before the marker.
+  Status write_manifest(const Manifest& manifest);
+
+  /// What lies here. Partitions that `known` names are taken by their names; of the others partition.metadata
+  /// is read.
+  Result<DirectoryListing> list(const Manifest* known = nullptr);
   std::string partition_path(std::string_view topic, PartitionId partition) const;
 
   // --- checkpoints: an absent file is an empty one; a damaged one is `corrupt` ---

@@ -251,7 +251,8 @@ Result<AppendResult> Log::commit_append(ByteView bytes, Now now, bool rolled) {
   Segment& segment = active();
   if (!segment.first_append_wall_ms) segment.first_append_wall_ms = now.wall_ms;
   for (const ParsedBatch& p : parsed_) {
-    if (epochs_.assign(p.header.leader_epoch, p.header.base_offset)) ++epochs_version_;
+    if (epochs_.assign(p.header.leader_epoch, p.header.base_offset) || epoch_is_new_) ++epochs_version_;
+    epoch_is_new_ = false;
     add_landmark(p.header.base_offset, segment.size_bytes());
     segment.note_appended(p.header, config_.index_interval_bytes);
     const std::optional<AbortedTxn> aborted =
@@ -293,9 +294,13 @@ std::optional<AbortedTxn> Log::fold(ProducerState& state, const BatchHeader& hea
                     .last_stable_offset = state.last_stable_offset_after(*completed)};
 }
 
-void Log::begin_epoch(LeaderEpoch epoch) {
-  if (epoch <= epochs_.latest_epoch()) return;
-  if (epochs_.assign(epoch, log_end_offset_)) ++epochs_version_;
+void Log::begin_epoch(LeaderEpoch epoch, bool lazily) {
+  if (epoch <= epochs_.latest_epoch() || !epochs_.assign(epoch, log_end_offset_)) return;
+  if (lazily) {
+    epoch_is_new_ = true;
+  } else {
+    ++epochs_version_;
+  }
 }
 
 Offset Log::last_stable_offset(Offset high_watermark) const {
@@ -352,6 +357,12 @@ bool Log::anything_dirty() const {
          std::any_of(segments_.rbegin(), segments_.rend(), [](const auto& s) { return s->dirty; });
 }
 
+bool Log::settled() const {
+  return !failed_ && durable_end_ == log_end_offset_ && recovery_point_ == log_end_offset_ &&
+         !anything_dirty() && pending_.empty() &&
+         std::all_of(segments_.begin(), segments_.end(), [](const auto& s) { return s->indexes_written(); });
+}
+
 Result<SyncPlan> Log::plan_sync(SyncScope scope) {
   TRY(usable());
   SyncPlan plan;
@@ -373,10 +384,11 @@ Result<SyncPlan> Log::plan_sync(SyncScope scope) {
     // Closed segments will be on disk wholly: their indexes and the snapshot were written at the roll.
     plan.recovery_point = active().base_offset();
   }
+  // Before the records: what says whose they are (partition.metadata) is among these.
+  plan.files = unsynced_;
   for (const auto& segment : segments_) {
     if (segment->dirty) plan.files.push_back(segment->file());
   }
-  plan.files.insert(plan.files.end(), unsynced_.begin(), unsynced_.end());
   if (names_version_ != names_synced_) plan.directories.push_back(directory_);
   if (parent_dirty_) plan.directories.push_back(io::parent_path(directory_));
   return plan;

@@ -32,6 +32,7 @@
 #include "log/lost_ranges.h"
 #include "log/producer_state.h"
 #include "log/recovery.h"
+#include "log/resting_log.h"
 #include "log/scrub.h"
 #include "log/segment.h"
 
@@ -48,6 +49,7 @@ struct OpenParams {
   bool log_start_exact = false;  // it is as the clean stop left it: a log that begins later misses segments
   Offset cleaned_end{0};         // from the cleaner's checkpoint: what lies below is compacted
   bool create = false;           // a new partition: the directory may be absent or empty
+  Uuid topic_id;                 // if not zero, partition.metadata is to name it; written if it is not there
 };
 
 struct AppendResult {
@@ -153,8 +155,9 @@ class Log {
   /// (or, behind a compacted leader, beyond it). Errors: offset_out_of_range, else as above without producer
   /// errors.
   Result<AppendResult> append_as_follower(ByteView batches, Now now);
-  /// A new leadership begins at the log end. Idempotent.
-  void begin_epoch(LeaderEpoch epoch);
+  /// A new leadership begins at the log end. Idempotent. `lazily`: its first append has it written down, an
+  /// epoch in which nothing was written needs no file.
+  void begin_epoch(LeaderEpoch epoch, bool lazily = false);
   /// Starts a new segment, if the active one holds anything.
   Status roll(Now now);
 
@@ -210,6 +213,8 @@ class Log {
 
   // --- durability ---
   bool needs_sync() const { return durable_end_ < log_end_offset_ || anything_dirty(); }
+  /// Whether the files say all that is known: a close has nothing to write, a checkpoint nothing to do.
+  bool settled() const;
   /// Writes (not syncs) what the scope wants and lists what is to be synced. Several plans may be in flight.
   /// Errors: no_space, io_error (indexes or checkpoint could not be written; `records` never fails for them).
   Result<SyncPlan> plan_sync(SyncScope scope);
@@ -270,9 +275,13 @@ class Log {
   Status rebuild_indexes_of(Offset base);
 
   // --- end of life ---
-  /// `clean`: writes and syncs indexes, epochs and a producer snapshot, so that the next open scans nothing.
-  /// No plan may be in flight.
+  /// `clean`: writes and syncs indexes, epochs and a producer snapshot, so that the next open scans nothing;
+  /// removes what waits for removal. No plan may be in flight.
   Status close(bool clean);
+  /// Writes (not syncs) what a clean close would: the sync comes with the next plan for everything.
+  Status prepare_close();
+  /// What is to be known of the log once it is closed cleanly. Errors: io_error, corrupt (an index).
+  Result<RestingLog> at_rest();
   /// Topic deletion: renames the directory to `new_directory` (same parent) and closes; the caller removes
   /// the tree later.
   Status rename_for_removal(const std::string& new_directory);
@@ -375,6 +384,7 @@ class Log {
   Offset cleaned_end_{0};
   Offset swap_base_ = kNoOffset;  // of a .swap file on its way in
   bool parent_dirty_ = false;     // the partition directory itself is new
+  bool epoch_is_new_ = false;     // the latest epoch has no record yet
   bool failed_ = false;
   bool closed_ = false;
   std::vector<PendingRemoval> pending_;

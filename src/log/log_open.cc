@@ -8,6 +8,7 @@
 
 #include "log/file_names.h"
 #include "log/log.h"
+#include "log/partition_metadata.h"
 
 namespace millrace::log {
 
@@ -27,6 +28,7 @@ class LogOpener {
   Status run();
 
  private:
+  Status name_the_topic();
   Status clean_up_names();
   Status finish_swap(Offset offset);
   Status load_segments();
@@ -76,6 +78,7 @@ Status LogOpener::run() {
     log_.parent_dirty_ = true;
     ++log_.names_version_;
   }
+  if (!params_.topic_id.is_zero()) TRY(name_the_topic());
   TRY(clean_up_names());
   if (bases_.empty()) {
     TRY(begin_empty());
@@ -102,6 +105,26 @@ Status LogOpener::remove_leftover(const std::string& name) {
   Status removed = log_.disk_.remove(path(name));
   if (!removed && removed.code() != ErrorCode::not_found) return removed;
   ++stats_.leftovers_removed;
+  ++log_.names_version_;
+  return {};
+}
+
+// Created before the first segment and synced before the first record: records never lie in a directory that
+// does not say whose they are.
+Status LogOpener::name_the_topic() {
+  const Result<std::optional<PartitionMetadata>> known = read_partition_metadata(log_.disk_, log_.directory_);
+  if (known && known->has_value()) {
+    if ((*known)->topic_id == params_.topic_id) return {};
+    return Error(ErrorCode::corrupt,
+                 fmt::format("{} belongs to topic id {}, not {}", log_.directory_,
+                             (*known)->topic_id.to_string(), params_.topic_id.to_string()));
+  }
+  if (!known && known.code() != ErrorCode::parse_error) return known.error();
+  TRY_ASSIGN(const std::shared_ptr<io::File> file,
+             log_.disk_.open(path(kPartitionMetadataName), io::OpenMode::create));
+  TRY(file->truncate(0));
+  TRY(file->write_at(0, as_bytes(encode_partition_metadata({.topic_id = params_.topic_id}))));
+  log_.unsynced_.push_back(file);
   ++log_.names_version_;
   return {};
 }

@@ -211,13 +211,42 @@ Status Log::close(bool clean) {
   if (closed_) return {};
   if (clean) {
     TRY(usable());
-    active().finish_time_index();
-    TRY(write_snapshot());
-    TRY(flush());
+    (void)remove_pending({}, true);
+    TRY(prepare_close());
+    if (!settled()) TRY(flush());
     if (config_.preallocate) TRY(active().trim_reserved());
   }
   closed_ = true;
   return {};
+}
+
+Status Log::prepare_close() {
+  if (settled() && !snapshots_.empty() && snapshots_.back() == log_end_offset_) return {};
+  active().finish_time_index();
+  return write_snapshot();
+}
+
+Result<RestingLog> Log::at_rest() {
+  const ScratchLease lease(scratch_);
+  Segment& oldest = *segments_.front();
+  RestingLog out;
+  out.log_start = log_start_offset_;
+  out.log_end = log_end_offset_;
+  out.last_stable = std::max(last_stable_offset(log_end_offset_), log_start_offset_);
+  out.first_epoch = epochs_.epoch_of(log_start_offset_);
+  for (const EpochStart& e : epochs_.entries()) {
+    if (e.start_offset >= log_end_offset_) continue;
+    out.last_epoch = e.epoch;
+    out.last_epoch_start = e.start_offset;
+  }
+  out.cleaned_end = cleaned_end_;
+  out.bytes = size_bytes_;
+  out.segments = static_cast<uint32_t>(segments_.size());
+  TRY_ASSIGN(out.oldest_timestamp, oldest.max_timestamp(scratch_, config_.index_interval_bytes));
+  if (out.oldest_timestamp < 0) out.oldest_timestamp = oldest.first_append_wall_ms.value_or(-1);
+  out.oldest_bytes = oldest.size_bytes();
+  out.oldest_end = oldest.next_offset();
+  return out;
 }
 
 Status Log::rename_for_removal(const std::string& new_directory) {

@@ -265,6 +265,16 @@ Status Segment::write_indexes(std::vector<std::shared_ptr<io::File>>& files) {
   return write_txn_index(files);
 }
 
+bool Segment::indexes_written() const {
+  if (indexes_loaded_ &&
+      (index_files_ != FileState::prefix || offset_entries_written_ != offset_index_.size() ||
+       time_entries_written_ != time_index_.size())) {
+    return false;
+  }
+  return !txn_loaded_ || ((txn_file_ == FileState::prefix || txn_file_ == FileState::absent) &&
+                          txn_entries_written_ == txn_index_.size());
+}
+
 Status Segment::write_txn_index(std::vector<std::shared_ptr<io::File>>& files) {
   if (!txn_loaded_) return {};
   const bool clean = txn_file_ == FileState::prefix || txn_file_ == FileState::absent;

@@ -78,6 +78,8 @@ class Segment {
   void unload_indexes();
   /// Writes entries not yet in the files; the files written are added to `files`, to be synced.
   Status write_indexes(std::vector<std::shared_ptr<io::File>>& files);
+  /// Whether that would write nothing.
+  bool indexes_written() const;
   /// The transaction index alone.
   Status write_txn_index(std::vector<std::shared_ptr<io::File>>& files);
 
