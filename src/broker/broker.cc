@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kCheckpointInterval = "log.flush.offset.checkpoint.interval.ms";
 constexpr int64_t kHousekeepingStepMs = 1'000;
+constexpr size_t kTopicSeriesMax = 2'000;  // metrics by topic: beyond it only their sum
 // In the first data directory: how the quorum of this node began.
 constexpr std::string_view kFoundingFile = "quorum-founding";
 constexpr size_t kFoundingFileMax = 64 * 1024;
@@ -334,6 +335,7 @@ void Broker::register_self() {
     }
     broker_epoch_ = r->epoch;
     host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
+    host_.forget_manifests();
     arm_housekeeping();
     cleaner_.start();
     scrubber_->start();
@@ -467,6 +469,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
       continue;
     }
     change->topics[spec.topic_id][static_cast<size_t>(spec.name.partition.v)] = std::move(*change->opened[i]);
+    host_.opened(change->to_open[i]);
   }
   auto next = std::make_shared<View>(*view_);
   next->image = change->image;
@@ -477,6 +480,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
     next->hosted.insert_or_assign(id, std::move(hosted));
   }
   for (const Uuid& id : change->gone) next->hosted.erase(id);
+  partitions_gone_ = partitions_gone_ || !change->gone.empty();
   update_groups(*next);
   publish(std::move(next));
   if (change->published) change->published();
@@ -707,7 +711,16 @@ void Broker::run_checkpoint(std::function<void()> done) {
   }
   checkpointing_ = true;
   auto all = std::make_shared<std::vector<PartitionRef>>(hosted_partitions());
-  for (const PartitionRef& p : *all) p->checkpoint(*env_.control_loop);
+  bool changed = std::exchange(partitions_gone_, false);
+  for (const PartitionRef& p : *all) {
+    changed = p->take_changed() || changed;
+    p->checkpoint(*env_.control_loop);
+  }
+  if (!changed) {
+    checkpointing_ = false;
+    done();
+    return;
+  }
   env_.disk->run(
       *env_.control_loop,
       [this, all] {
@@ -845,7 +858,8 @@ void Broker::finish_stop(const std::shared_ptr<Closing>& closing) {
       [this, closing, status] {
         if (const Status s = host_.write_checkpoints(closing->partitions); !s.ok()) *status = s;
         if (const Status s = ledger_.close(); !s.ok()) *status = s;
-        if (status->ok() && broker_epoch_.v >= 0) *status = host_.write_clean_markers(broker_epoch_);
+        if (status->ok() && broker_epoch_.v >= 0)
+          *status = host_.write_clean_markers(closing->partitions, broker_epoch_);
       },
       [closing, status] { closing->done(*status); });
 }
@@ -858,8 +872,13 @@ void Broker::register_metrics() {
   using Samples = MetricsRegistry::Samples;
   m.gauge("millrace_topics", "Topics of the cluster.",
           [this](Samples& s) { s.push_back({{}, static_cast<double>(view_->image->topics().size())}); });
-  m.gauge("millrace_partitions", "Partitions that this broker hosts.",
-          [this](Samples& s) { s.push_back({{}, static_cast<double>(hosted_partitions().size())}); });
+  m.gauge("millrace_partitions", "Partitions that this broker hosts.", [this](Samples& s) {
+    size_t count = 0;
+    view_->hosted.for_each([&](const Uuid&, const std::shared_ptr<const HostedTopic>& t) {
+      for (const PartitionRef& p : t->partitions) count += p ? size_t{1} : size_t{0};
+    });
+    s.push_back({{}, static_cast<double>(count)});
+  });
   m.gauge("millrace_offline_partitions", "Partitions that this broker should lead and does not serve.",
           [this](Samples& s) { s.push_back({{}, static_cast<double>(offline_partitions())}); });
   m.gauge("millrace_damaged_ranges",
@@ -872,17 +891,22 @@ void Broker::register_metrics() {
                            static_cast<double>(count)});
             }
           });
-  m.gauge("millrace_log_bytes", "Bytes of the logs, by topic.", [this](Samples& s) {
-    view_->image->topics().for_each([&](const std::string& name, const meta::TopicRef& topic) {
-      const HostedTopic* hosted = view_->hosted_topic(topic->id);
-      if (hosted == nullptr) return;
-      uint64_t bytes = 0;
-      for (const PartitionRef& p : hosted->partitions) {
-        if (p) bytes += p->usage().bytes;
-      }
-      s.push_back({{{"topic", name}}, static_cast<double>(bytes)});
-    });
-  });
+  m.gauge("millrace_log_bytes", "Bytes of the logs, by topic; of all topics (\"*\") if there are many.",
+          [this](Samples& s) {
+            const bool by_topic = view_->image->topics().size() <= kTopicSeriesMax;
+            uint64_t total = 0;
+            view_->image->topics().for_each([&](const std::string& name, const meta::TopicRef& topic) {
+              const HostedTopic* hosted = view_->hosted_topic(topic->id);
+              if (hosted == nullptr) return;
+              uint64_t bytes = 0;
+              for (const PartitionRef& p : hosted->partitions) {
+                if (p) bytes += p->usage().bytes;
+              }
+              total += bytes;
+              if (by_topic) s.push_back({{{"topic", name}}, static_cast<double>(bytes)});
+            });
+            if (!by_topic) s.push_back({{{"topic", "*"}}, static_cast<double>(total)});
+          });
   m.gauge("millrace_durability_fsync",
           "1 if topics are fsynced before acks=all is answered, unless they say otherwise.",
           [this](Samples& s) {

@@ -199,6 +199,7 @@ class Broker {
   std::vector<std::function<void(Result<ProducerId>)>> id_waiters_;
   bool checkpointing_ = false;
   bool checkpoint_wanted_ = false;
+  bool partitions_gone_ = false;  // since the last checkpoint
   bool making_room_ = false;
   bool stopping_ = false;
 };

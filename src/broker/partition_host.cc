@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <unordered_map>
 
 #include "log/log.h"
-#include "log/partition_metadata.h"
 
 namespace millrace::broker {
 namespace {
@@ -91,6 +91,7 @@ Status PartitionHost::open_directories(const Params& params) {
   directories_.resize(count);
   checkpoints_.resize(count);
   counts_.resize(count);
+  manifests_.resize(count);
   journals_.resize(count);
   probed_us_.resize(count, -1);
   for (const std::string& path : params.log_dirs)
@@ -107,11 +108,25 @@ Status PartitionHost::open_directories(const Params& params) {
     }
     (void)states_[i]->fail(opened.error());
     std::erase_if(found_, [i](const auto& entry) { return entry.second.directory == i; });
+    manifests_[i].reset();
     directories_[i] = nullptr;
     journals_[i] = nullptr;
     trace_.error("{} is offline: {}; the partitions in it are, too", path, opened.error().message);
   }
   return {};
+}
+
+const log::RestingLog* PartitionHost::at_rest(size_t directory, const Spec& spec) const {
+  if (directory >= manifests_.size() || !manifests_[directory]) return nullptr;
+  const log::Manifest::Topic* topic = manifests_[directory]->find(spec.name.topic);
+  if (topic == nullptr || topic->id != spec.topic_id) return nullptr;
+  const log::RestingLog* rest = log::Manifest::find(*topic, spec.name.partition);
+  // A directory that was repaired or taken in since is not known to the checkpoints any more.
+  const log::TopicPartition key{spec.name.topic, spec.name.partition};
+  const Checkpoints& c = checkpoints_[directory];
+  const auto end = c.recovery_points.find(key);
+  const bool known = end != c.recovery_points.end() && c.is_of(key, spec.topic_id);
+  return rest != nullptr && known && end->second == rest->log_end ? rest : nullptr;
 }
 
 Status PartitionHost::open_directory(const Params& params, size_t index) {
@@ -143,7 +158,9 @@ Status PartitionHost::open_directory(const Params& params, size_t index) {
   } else {
     trace_.warn("{}", cleaned.error().message);
   }
-  TRY_ASSIGN(log::DirectoryListing listing, directory.list());
+  TRY_ASSIGN(manifests_[index], directory.read_manifest());
+  TRY_ASSIGN(log::DirectoryListing listing,
+             directory.list(manifests_[index] ? &*manifests_[index] : nullptr));
   if (!checkpoints.topic_ids) {
     // Nobody said so far: those that lie there. From now on it is said.
     log::TopicIdCheckpoint ids;
@@ -232,6 +249,7 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     f.claimed = true;
     plan.directory = f.directory;
     plan.path = f.path;
+    if (const log::RestingLog* rest = at_rest(f.directory, spec)) plan.rest = *rest;
     const Checkpoints& c = checkpoints_[f.directory];
     plan.clean = false;  // until a checkpoint knows it: moved in, whoever closed it was somebody else
     if (c.is_of(key, spec.topic_id)) {
@@ -269,6 +287,16 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
           ErrorCode::kafka_storage_error,
           "the partition lies in no directory that can be read; it should be in " + missing_directories());
     }
+    for (size_t i = 0; i < manifests_.size(); ++i) {
+      if (at_rest(i, spec) == nullptr) continue;
+      return Error(ErrorCode::corrupt, directories_[i]->partition_path(spec.name.topic, spec.name.partition) +
+                                           " is not there, but was when the broker stopped");
+    }
+    for (size_t i = 0; i < checkpoints_.size(); ++i) {
+      if (!checkpoints_[i].reached_disk(key, spec.topic_id)) continue;
+      return Error(ErrorCode::corrupt, directories_[i]->partition_path(spec.name.topic, spec.name.partition) +
+                                           " is not there, but records of it were on disk");
+    }
     size_t best = directories_.size();
     const auto better = [&](size_t a, size_t b) {
       if (states_[a]->full() != states_[b]->full()) return states_[b]->full();
@@ -284,7 +312,7 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     plan.path = directories_[best]->partition_path(spec.name.topic, spec.name.partition);
     plan.create = true;
     plan.clean = true;
-    found_[key] = Found{best, plan.path, spec.topic_id, true};
+    plan.rest = log::RestingLog{};
   }
   TRY(states_[plan.directory]->usable());
   plan.spec = std::move(spec);
@@ -299,6 +327,31 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
     // The new one may lie in another directory: a crash must not leave both.
     TRY(disk_.sync_directory(io::parent_path(plan.stale)));
   }
+  partition::Partition::Environment environment;
+  environment.disk = &disk_;
+  environment.clock = &clock_;
+  environment.self = node_id_;
+  environment.trace = trace_.named("partition");
+  environment.directory_state = states_[plan.directory];
+  environment.journal = journals_[plan.directory];
+  if (const auto m = sync_metrics_.find(directories_[plan.directory]->path()); m != sync_metrics_.end())
+    environment.sync = m->second;
+  environment.on_storage_failure = on_storage_failure_;
+  const std::string& directory = directories_[plan.directory]->path();
+  const auto ahead = [&](LeaderEpoch epoch) {
+    // Appended to, the log would have epochs that go backwards, and a recovery would cut it there.
+    return Error(ErrorCode::corrupt,
+                 plan.path + " has leader epoch " + std::to_string(epoch.v) + ", the topic only " +
+                     std::to_string(plan.spec.leadership.epoch.v) +
+                     ": a directory from elsewhere is taken in with `millrace disk adopt`");
+  };
+  if (plan.rest) {
+    if (plan.rest->last_epoch > plan.spec.leadership.epoch) return ahead(plan.rest->last_epoch);
+    auto partition = std::make_shared<partition::Partition>(
+        std::move(environment), plan.spec.name, plan.spec.topic_id, directory, plan.spec.config, *plan.rest);
+    TRY(partition->lead(plan.spec.leadership));
+    return partition;
+  }
   log::OpenParams params;
   params.directory = plan.path;
   params.config = plan.spec.config->log;
@@ -310,44 +363,25 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   params.log_start_offset = plan.log_start;
   params.cleaned_end = plan.cleaned_end;
   params.create = plan.create;
+  params.topic_id = plan.spec.topic_id;
   log::RecoveryStats stats;
   TRY_ASSIGN(std::unique_ptr<log::Log> log,
              log::Log::open(disk_, std::move(params), trace_.named("log"), &stats));
-  if (log->latest_epoch() > plan.spec.leadership.epoch) {
-    // Appended to, the log would have epochs that go backwards, and a recovery would cut it there.
-    return Error(ErrorCode::corrupt,
-                 plan.path + " has leader epoch " + std::to_string(log->latest_epoch().v) +
-                     ", the topic only " + std::to_string(plan.spec.leadership.epoch.v) +
-                     ": a directory from elsewhere is taken in with `millrace disk adopt`");
-  }
+  if (log->latest_epoch() > plan.spec.leadership.epoch) return ahead(log->latest_epoch());
   if (stats.segments_scanned > 0) {
     trace_.info("{}: recovered, {} bytes scanned, {} cut{}{}", plan.spec.name.text(), stats.bytes_scanned,
                 stats.bytes_cut, stats.cut_reason.empty() ? "" : ": ", stats.cut_reason);
   }
-  TRY_ASSIGN(const std::optional<log::PartitionMetadata> known,
-             log::read_partition_metadata(disk_, plan.path));
-  if (!known) TRY(log::write_partition_metadata(disk_, plan.path, plan.spec.topic_id));
-
-  partition::Partition::Environment environment;
-  environment.disk = &disk_;
-  environment.clock = &clock_;
-  environment.self = node_id_;
-  environment.trace = trace_.named("partition");
-  environment.directory_state = states_[plan.directory];
-  environment.on_storage_failure = on_storage_failure_;
-  environment.journal = journals_[plan.directory];
-  if (const auto m = sync_metrics_.find(directories_[plan.directory]->path()); m != sync_metrics_.end())
-    environment.sync = m->second;
-  auto partition = std::make_shared<partition::Partition>(
-      std::move(environment), plan.spec.name, plan.spec.topic_id, directories_[plan.directory]->path(),
-      plan.spec.config, std::move(log));
+  auto partition =
+      std::make_shared<partition::Partition>(std::move(environment), plan.spec.name, plan.spec.topic_id,
+                                             directory, plan.spec.config, std::move(log));
   TRY(partition->lead(plan.spec.leadership));
   return partition;
 }
 
 void PartitionHost::abandon(const OpenPlan& plan) {
   ASSERT(plan.create);
-  if (found_.erase({plan.spec.name.topic, plan.spec.name.partition}) > 0) --counts_[plan.directory];
+  if (plan.rest && counts_[plan.directory] > 0) --counts_[plan.directory];
 }
 
 std::string PartitionHost::tombstone(const partition::Partition& partition) {
@@ -359,11 +393,18 @@ std::string PartitionHost::tombstone(const partition::Partition& partition) {
 void PartitionHost::forget(const partition::Partition& partition) {
   for (const auto& journal : journals_)
     if (journal) journal->forget({partition.topic_id(), partition.name().partition});
-  const auto it = found_.find({partition.name().topic, partition.name().partition});
   missed_.erase({{partition.name().topic, partition.name().partition}, partition.topic_id()});
-  if (it == found_.end()) return;
-  if (counts_[it->second.directory] > 0) --counts_[it->second.directory];
-  found_.erase(it);
+  const size_t directory = directory_index(partition.directory());
+  ASSERT(directory < counts_.size());
+  if (counts_[directory] > 0) --counts_[directory];
+}
+
+void PartitionHost::opened(const OpenPlan& plan) {
+  found_.erase({plan.spec.name.topic, plan.spec.name.partition});
+}
+
+void PartitionHost::forget_manifests() {
+  manifests_.clear();
 }
 
 void PartitionHost::report_strays(const std::function<bool(const Uuid& topic_id)>& exists) {
@@ -431,6 +472,7 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     const size_t i = directory_index(p->directory());
     ASSERT(i < sheets.size());
     const partition::Partition::Usage usage = p->usage();
+    if (usage.segments == 0) continue;  // never written
     const log::TopicPartition key{p->name().topic, p->name().partition};
     sheets[i].recovery_points[key] = usage.recovery_point;
     sheets[i].log_starts[key] = usage.offsets.log_start;
@@ -458,10 +500,23 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
   return outcome;
 }
 
-Status PartitionHost::write_clean_markers(BrokerEpoch epoch) {
+Status PartitionHost::write_clean_markers(const std::vector<PartitionRef>& partitions, BrokerEpoch epoch) {
+  std::vector<log::Manifest> manifests(directories_.size());
+  std::vector<std::unordered_map<Uuid, size_t>> rows(directories_.size());  // topic -> index in the manifest
+  for (const PartitionRef& p : partitions) {
+    const std::optional<log::RestingLog> rest = p->resting();
+    if (!rest || !rest->on_disk()) continue;
+    const size_t i = directory_index(p->directory());
+    ASSERT(i < manifests.size());
+    const auto [row, added] = rows[i].emplace(p->topic_id(), manifests[i].topics.size());
+    if (added) manifests[i].topics.push_back({p->name().topic, p->topic_id(), {}});
+    manifests[i].topics[row->second].partitions.push_back({p->name().partition, *rest});
+  }
   for (size_t i = 0; i < directories_.size(); ++i) {
     if (states_[i]->failed()) continue;
     TRY(journals_[i]->close());
+    manifests[i].broker_epoch = epoch;
+    TRY(directories_[i]->write_manifest(manifests[i]));
     TRY(directories_[i]->write_clean_marker(epoch));
   }
   return {};

@@ -46,6 +46,7 @@ class PartitionHost {
     std::string stale;  // a directory of another topic of this name, to be moved away first
     bool create = false;
     bool clean = false;
+    std::optional<log::RestingLog> rest;  // the log is at rest: nothing is to be opened
     Offset recovery_point{0};
     Offset log_start{0};
     Offset cleaned_end{0};
@@ -85,8 +86,13 @@ class PartitionHost {
   /// Where the partition lies, or the directory with the fewest of those with room. Error:
   /// kafka_storage_error if it lies in a directory that is offline or missing, or if all are offline.
   Result<OpenPlan> plan(Spec spec);
-  /// Opens or creates the log and begins to lead. Blocking, any thread.
+  /// Opens the log, unless it is at rest (as a new one is: its files come with the first append), and begins
+  /// to lead. Blocking, any thread.
   Result<PartitionRef> open(const OpenPlan& plan) const;
+  /// The partition serves: what was found of it at start is not needed any more.
+  void opened(const OpenPlan& plan);
+  /// Every partition of the first image was planned: the manifests have said what they knew.
+  void forget_manifests();
   /// The plan came to nothing: the next plan() of this new partition begins anew.
   void abandon(const OpenPlan& plan);
   /// The path a deleted partition's directory gets.
@@ -102,8 +108,9 @@ class PartitionHost {
   Status begin_serving();
   /// Writes recovery points, log starts and high watermarks. Blocking; `partitions` of any directory.
   Status write_checkpoints(const std::vector<PartitionRef>& partitions) const;
-  /// After every partition was closed: the last durable ends, then the markers. Blocking.
-  Status write_clean_markers(BrokerEpoch epoch);
+  /// After every partition was closed: the last durable ends, the manifests of the logs at rest, then the
+  /// markers. Blocking.
+  Status write_clean_markers(const std::vector<PartitionRef>& partitions, BrokerEpoch epoch);
 
   struct DirectoryInfo {
     std::string path;
@@ -138,10 +145,18 @@ class PartitionHost {
       return it != topic_ids->end() && it->second == topic_id;
     }
     log::OffsetCheckpoint cleaned_ends;
+    /// Whether records of exactly this topic's partition are known to have been on disk.
+    bool reached_disk(const log::TopicPartition& key, const Uuid& topic_id) const {
+      const auto end = recovery_points.find(key);
+      if (!topic_ids || end == recovery_points.end() || !is_of(key, topic_id)) return false;
+      const auto start = log_starts.find(key);
+      return end->second > (start == log_starts.end() ? Offset(0) : start->second);
+    }
   };
   size_t directory_index(const std::string& partition_path) const;
   int64_t probe_sync_us(const std::string& directory) const;
   Status agree_on_cluster(const Params& params);
+  const log::RestingLog* at_rest(size_t directory, const Spec& spec) const;
   void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
                    log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const;
   Status open_directory(const Params& params, size_t index);
@@ -162,6 +177,7 @@ class PartitionHost {
   std::vector<std::unique_ptr<log::DataDirectory>> directories_;
   std::vector<std::shared_ptr<partition::DirectoryState>> states_;
   std::vector<Checkpoints> checkpoints_;
+  std::vector<std::optional<log::Manifest>> manifests_;  // of the clean stop before; empty once used
   std::vector<std::shared_ptr<partition::CommitJournal>> journals_;
   std::map<std::string, partition::SyncMetrics> sync_metrics_;
   std::vector<int64_t> probed_us_;

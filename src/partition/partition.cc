@@ -50,6 +50,22 @@ Partition::Partition(Environment environment, PartitionName name, Uuid topic_id,
   ASSERT(log_ != nullptr && config_ != nullptr);
 }
 
+Partition::Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
+                     std::shared_ptr<const PartitionConfig> config, const log::RestingLog& rest)
+    : env_(std::move(environment)),
+      name_(std::move(name)),
+      topic_id_(topic_id),
+      directory_(std::move(directory)),
+      config_(std::move(config)),
+      rest_(std::make_unique<log::RestingLog>(rest)),
+      resting_(true),
+      asleep_(true),
+      opened_end_(rest.log_end),
+      used_(false),
+      changed_(false) {
+  ASSERT(config_ != nullptr);
+}
+
 Partition::~Partition() = default;
 
 std::shared_ptr<const PartitionConfig> Partition::config() const {
@@ -63,7 +79,7 @@ void Partition::configure(std::shared_ptr<const PartitionConfig> config, size_t 
     const std::lock_guard lock(mutex_);
     config_ = std::move(config);
     replicas_ = replicas;
-    log_->configure(config_->log);
+    if (log_) log_->configure(config_->log);
     if (leader_) {
       if (leader_->set_min_insync(effective_min_insync(*config_, replicas_))) {
         commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
@@ -81,20 +97,21 @@ Status Partition::lead(const Leadership& leadership) {
   {
     const std::lock_guard lock(mutex_);
     if (leader_ && leader_->epoch() == leadership.epoch) return {};
-    log_->begin_epoch(leadership.epoch);
-    synced = flush_locked();
+    if (log_) {
+      log_->begin_epoch(leadership.epoch);
+      synced = flush_locked();
+    }
     if (synced.ok()) {
       replicas_ = leadership.replicas;
       // On its own a broker commits what it holds durably; the leader machine knows who else must have it.
       leader_.emplace(env_.self, leadership.epoch, leadership.isr, effective_min_insync(*config_, replicas_),
-                      replica::Ends{log_->log_end_offset(), log_->log_end_offset()},
-                      log_->log_start_offset());
-      log_->on_high_watermark(leader_->high_watermark());
+                      replica::Ends{log_end_locked(), log_end_locked()}, log_start_locked());
+      if (log_) log_->on_high_watermark(leader_->high_watermark());
       stopped_ = ErrorCode::none;
       note_durable_locked();
       // Of an epoch that follows its own: the flush above was the sync that they wait for.
-      flush_waits_.take_up_to(log_->durable_end(), notices.commits);
-      flush_commit_waits_.move_up_to(log_->durable_end(), commit_waits_);
+      flush_waits_.take_up_to(durable_end_locked(), notices.commits);
+      flush_commit_waits_.move_up_to(durable_end_locked(), commit_waits_);
       commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
       data_watches_.take_armed(notices.data);
     } else {
@@ -147,12 +164,14 @@ ErrorCode Partition::serving_locked(EpochCheck check) const {
 
 Offsets Partition::offsets_locked() const {
   Offsets o;
-  o.log_start = log_->log_start_offset();
-  o.log_end = log_->log_end_offset();
+  o.log_start = log_start_locked();
+  o.log_end = log_end_locked();
   o.high_watermark = leader_ ? leader_->high_watermark() : o.log_start;
   o.high_watermark = std::max(o.high_watermark, o.log_start);
   // A transaction that began below the log start holds back what is left of it, nothing before.
-  o.last_stable = std::max(log_->last_stable_offset(o.high_watermark), o.log_start);
+  o.last_stable = std::max(
+      log_ ? log_->last_stable_offset(o.high_watermark) : std::min(rest_->last_stable, o.high_watermark),
+      o.log_start);
   return o;
 }
 
@@ -162,15 +181,19 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
   if (env_.directory_state) room = env_.directory_state->may_append(origin);
   Notices notices;
   Result<Appended> result = ErrorCode::unknown_server_error;
+  if (room.ok()) TRY(open_if_resting());
   {
     const std::lock_guard lock(mutex_);
     if (!room.ok() && offline()) return room.error();  // it says more than `stopped_`
     if (stopped_ != ErrorCode::none) return stopped_;
     if (!room.ok()) {
-      const std::optional<Appended> before = appended_before(*log_, batch);
+      const std::optional<Appended> before = log_ ? appended_before(*log_, batch) : std::nullopt;
       if (!before) return room.error();
       return *before;
     }
+    // Laid to rest again this very moment: nothing was appended, the client asks again.
+    if (!log_) return ErrorCode::not_leader_or_follower;
+    used_ = true;
     if (acks_all && !leader_->enough_in_sync()) {
       return Error(ErrorCode::not_enough_replicas, "fewer replicas in sync than min.insync.replicas");
     }
@@ -182,6 +205,7 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
       result->flush = unsynced >= config_->flush_messages && log_->durable_end() <= appended->last_offset;
       if (!appended->duplicate) {
         ++batches_appended_;
+        changed_ = true;
         request_sync_locked(loop, (config_->fsync && acks_all) || result->flush);
         on_ends_locked(notices);
       } else if (result->flush) {
@@ -201,7 +225,7 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
 
 // Recomputes the ends after an append, a sync or a configuration change and gathers who is to be told.
 void Partition::on_ends_locked(Notices& notices) {
-  if (!leader_) return;
+  if (!leader_ || !log_) return;  // a log at rest is committed to its end
   const Offset end = log_->log_end_offset();
   flush_waits_.take_up_to(log_->durable_end(), notices.commits);
   flush_commit_waits_.move_up_to(log_->durable_end(), commit_waits_);
@@ -221,7 +245,7 @@ bool Partition::await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> 
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ == ErrorCode::none) {
-      const bool flushed = !what.flushed || log_->durable_end() >= committed_at;
+      const bool flushed = !what.flushed || durable_end_locked() >= committed_at;
       const bool committed = !what.committed || leader_->high_watermark() >= committed_at;
       if (flushed && committed) return true;
       CommitWaits& waits = flushed ? commit_waits_ : what.committed ? flush_commit_waits_ : flush_waits_;
@@ -258,7 +282,7 @@ void Partition::request_sync_locked(io::Loop& loop, bool somebody_waits) {
         self->sync_again_ = true;
         return;
       }
-      if (self->log_->durable_end() >= self->log_->log_end_offset()) return;
+      if (self->durable_end_locked() >= self->log_end_locked()) return;
     }
     self->begin_sync(loop, log::SyncScope::records);
   });
@@ -279,7 +303,7 @@ void Partition::begin_sync(io::Loop& loop, log::SyncScope scope) {
     const std::lock_guard lock(mutex_);
     bool& running = sync->checkpoint ? checkpoint_running_ : sync_running_;
     if (!sync->checkpoint) sync_scheduled_ = false;
-    if (running || log_->failed() || log_->closed()) return;
+    if (running || !log_ || log_->failed() || log_->closed()) return;
     if (!sync->checkpoint) sync_again_ = false;
     Result<log::SyncPlan> made = log_->plan_sync(scope);
     if (!made.ok()) {
@@ -315,9 +339,10 @@ void Partition::end_sync(io::Loop& loop, const Sync& sync) {
     (sync.checkpoint ? checkpoint_running_ : sync_running_) = false;
     // Of a directory that failed meanwhile nothing is acknowledged any more.
     const Status outcome = sync.outcome.ok() ? usable() : sync.outcome;
-    const Offset before = log_->durable_end();
-    log_->synced(sync.plan, outcome);
-    if (outcome.ok()) {
+    changed_ = true;
+    const Offset before = log_ ? log_->durable_end() : Offset(0);
+    if (log_) log_->synced(sync.plan, outcome);
+    if (log_ && outcome.ok()) {
       if (env_.sync.seconds != nullptr && !sync.checkpoint) env_.sync.seconds->observe_ns(sync.took_ns);
       if (env_.sync.records != nullptr && log_->durable_end() > before)
         env_.sync.records->add(static_cast<uint64_t>(log_->durable_end() - before));
@@ -326,7 +351,9 @@ void Partition::end_sync(io::Loop& loop, const Sync& sync) {
         batches_synced_ = sync.batches;
       }
     }
-    if (outcome.ok() || outcome.code() == ErrorCode::no_space) {
+    if (!log_) {
+      sync_again_ = false;  // closed meanwhile, which synced everything
+    } else if (outcome.ok() || outcome.code() == ErrorCode::no_space) {
       note_durable_locked();
       on_ends_locked(notices);
       const bool waited_for = !(commit_waits_.empty() && flush_waits_.empty() && flush_commit_waits_.empty());
@@ -343,11 +370,12 @@ void Partition::end_sync(io::Loop& loop, const Sync& sync) {
 }
 
 void Partition::checkpoint(io::Loop& loop) {
+  if (resting_.load(std::memory_order_acquire)) return;
   begin_sync(loop, log::SyncScope::everything);
 }
 
 void Partition::note_durable_locked() {
-  if (env_.journal && !log_->failed()) env_.journal->note(commit_key(), log_->durable_end());
+  if (log_ && env_.journal && !log_->failed()) env_.journal->note(commit_key(), log_->durable_end());
 }
 
 Status Partition::record_lowered_locked(Offset end) {
@@ -358,7 +386,7 @@ Status Partition::record_lowered_locked(Offset end) {
 Status Partition::truncate_to(Offset offset, Now now) {
   const std::lock_guard lock(mutex_);
   ASSERT(!leader_);
-  if (log_->failed() || log_->closed()) return Error(ErrorCode::kafka_storage_error, name_.text());
+  if (!log_ || log_->failed() || log_->closed()) return Error(ErrorCode::kafka_storage_error, name_.text());
   if (offset >= log_->log_end_offset()) return {};
   // The whole batch goes, so the end may come to lie below `offset`.
   Offset end{0};
@@ -377,7 +405,7 @@ Status Partition::truncate_to(Offset offset, Now now) {
 Status Partition::restart_at(Offset offset, Now now) {
   const std::lock_guard lock(mutex_);
   ASSERT(!leader_);
-  if (log_->failed() || log_->closed()) return Error(ErrorCode::kafka_storage_error, name_.text());
+  if (!log_ || log_->failed() || log_->closed()) return Error(ErrorCode::kafka_storage_error, name_.text());
   // Segments go one by one, the last first: nothing is promised until the new one is there.
   TRY(record_lowered_locked(Offset(0)));
   TRY(log_->truncate_fully_and_start_at(offset, now));
@@ -423,6 +451,12 @@ Result<log::ReadResult> Partition::read_locked(Offset from, size_t bytes_max, bo
   }
   const Offset bound = isolation == Isolation::read_committed ? offsets.last_stable : offsets.high_watermark;
   if (from >= bound || bytes_max == 0) return log::ReadResult{};
+  if (!log_) {
+    log::ReadResult at_rest;
+    at_rest.would_block = true;
+    return at_rest;
+  }
+  used_ = true;
   Result<log::ReadResult> read = log_->read(from, bytes_max, bound, at_least_one, mode);
   if (!read.ok() && read.code() == ErrorCode::corrupt) return damaged_locked(read.error().message);
   return read;
@@ -467,7 +501,7 @@ Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_on
   out.cold = read.would_block || (!read.empty() && !surely_cached_locked(read));
   if (out.cold) return out;
   out.bytes = read.bytes;
-  if (isolation == Isolation::read_committed && read.bytes > 0) {
+  if (log_ && isolation == Isolation::read_committed && read.bytes > 0) {
     TRY_ASSIGN(out.aborted, log_->aborted_transactions(read.base_offset, read.next_offset));
   }
   for (io::FileRegion& r : read.regions)
@@ -477,6 +511,7 @@ Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_on
 
 Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
                                       EpochCheck check, Offsets& offsets) {
+  if (must_wake_to_read(from)) TRY(open_if_resting());
   log::ReadResult read;
   std::vector<log::AbortedTxn> aborted;
   for (size_t attempt = 0;; ++attempt) {
@@ -492,6 +527,7 @@ Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_lea
         }
         break;
       }
+      if (!log_) return ErrorCode::not_leader_or_follower;  // laid to rest this very moment: asked again
       ASSERT(!last);
       parts = log_->cold_parts(from, bytes_max, offsets.high_watermark);
     }
@@ -574,8 +610,11 @@ LeaderEpoch Partition::leader_epoch() const {
 
 Result<Partition::TimestampAnswer> Partition::offset_for_timestamp(int64_t timestamp_ms, Isolation isolation,
                                                                    EpochCheck check) {
+  TRY(open_if_resting());
   const std::lock_guard lock(mutex_);
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
+  if (!log_) return ErrorCode::not_leader_or_follower;
+  used_ = true;
   const Offsets o = offsets_locked();
   const Offset bound = isolation == Isolation::read_committed ? o.last_stable : o.high_watermark;
   TRY_ASSIGN(const auto found, log_->offset_for_timestamp(timestamp_ms, bound));
@@ -585,8 +624,11 @@ Result<Partition::TimestampAnswer> Partition::offset_for_timestamp(int64_t times
 }
 
 Result<Partition::TimestampAnswer> Partition::offset_of_max_timestamp(EpochCheck check) {
+  TRY(open_if_resting());
   const std::lock_guard lock(mutex_);
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
+  if (!log_) return ErrorCode::not_leader_or_follower;
+  used_ = true;
   TRY_ASSIGN(const auto found, log_->offset_of_max_timestamp());
   TimestampAnswer answer;
   if (found) answer = {found->offset, found->timestamp, found->leader_epoch};
@@ -595,18 +637,34 @@ Result<Partition::TimestampAnswer> Partition::offset_of_max_timestamp(EpochCheck
 
 LeaderEpoch Partition::epoch_of(Offset offset) const {
   const std::lock_guard lock(mutex_);
-  return log_->epoch_of(offset);
+  if (log_) return log_->epoch_of(offset);
+  if (rest_->log_start == rest_->log_end) return leader_ ? leader_->epoch() : kNoLeaderEpoch;
+  if (offset >= rest_->last_epoch_start) return rest_->last_epoch;
+  return offset == rest_->log_start ? rest_->first_epoch : kNoLeaderEpoch;
 }
 
-Result<Partition::EpochEnd> Partition::end_offset_for_epoch(LeaderEpoch epoch, EpochCheck check) const {
+Result<Partition::EpochEnd> Partition::end_offset_for_epoch(LeaderEpoch epoch, EpochCheck check) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
+    if (epoch == leader_->epoch()) return EpochEnd{epoch, log_end_locked()};
+    if (rest_ && epoch < leader_->epoch()) {
+      // The last epoch with records ends where the leader's own, still empty one begins.
+      if (rest_->last_epoch == kNoLeaderEpoch) return EpochEnd{epoch, rest_->log_end};
+      if (epoch >= rest_->last_epoch) return EpochEnd{rest_->last_epoch, rest_->log_end};
+    }
+  }
+  TRY(open_if_resting());
   const std::lock_guard lock(mutex_);
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
+  if (!log_) return ErrorCode::not_leader_or_follower;
   if (epoch == leader_->epoch()) return EpochEnd{epoch, log_->log_end_offset()};
   const auto end = log_->end_offset_for_epoch(epoch);
   return EpochEnd{end.epoch, end.end_offset};
 }
 
 Result<Offset> Partition::delete_records(Offset before) {
+  TRY(open_if_resting());
   const std::lock_guard lock(mutex_);
   if (stopped_ != ErrorCode::none) return stopped_;
   TRY(usable());
@@ -616,35 +674,52 @@ Result<Offset> Partition::delete_records(Offset before) {
     return Error(ErrorCode::offset_out_of_range,
                  "beyond the high watermark " + std::to_string(o.high_watermark.v));
   }
+  if (!log_) return ErrorCode::not_leader_or_follower;
   if (before > o.log_start) TRY(log_->advance_log_start(before));
+  used_ = changed_ = true;
   return log_->log_start_offset();
 }
 
 void Partition::keep_house(Now now, bool urgent) {
   Notices notices;
+  bool idle = false;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ != ErrorCode::none || offline()) return;
+    if (rest_ && !retention_due_locked(now)) return;
+  }
+  if (!open_if_resting().ok()) return;  // which said why
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_ != ErrorCode::none || !log_) return;
     (void)log_->expire_producers(now);
     const Result<log::DeletedSegments> deleted =
         log_->delete_old_segments(now, offsets_locked().high_watermark);
     if (!deleted.ok()) {
       env_.trace.error("{}: retention: {}", name_.text(), deleted.error().message);
       if (log_->failed()) fail_locked(deleted.error(), notices);
+    } else if (!deleted->empty()) {
+      changed_ = true;
     }
     (void)log_->remove_pending(now, urgent);
+    idle = !std::exchange(used_, false) && stopped_ == ErrorCode::none;
   }
   tell(std::move(notices));
+  if (idle) lay_to_rest();
+}
+
+bool Partition::take_changed() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(changed_, false);
 }
 
 Status Partition::close() {
   const std::lock_guard files(files_mutex_);
   const std::lock_guard lock(mutex_);
   ASSERT(!leader_);
-  if (log_->closed()) return {};
-  TRY(log_->close(!log_->failed() && !offline()));
-  if (!offline()) note_durable_locked();
-  return {};
+  if (!log_ || log_->closed()) return {};
+  if (log_->failed() || offline()) return log_->close(false);
+  return lay_to_rest_locked();
 }
 
 Status Partition::remove(const std::string& tombstone_directory) {
@@ -652,21 +727,25 @@ Status Partition::remove(const std::string& tombstone_directory) {
   removed_ = true;
   const std::lock_guard lock(mutex_);
   ASSERT(!leader_);
-  return log_->rename_for_removal(tombstone_directory);
+  if (log_) return log_->rename_for_removal(tombstone_directory);
+  // A first append that failed may have left a directory behind.
+  if (!rest_->on_disk() && !env_.disk->exists(log_directory())) return {};
+  TRY(env_.disk->rename(log_directory(), tombstone_directory));
+  return env_.disk->sync_directory(directory_);
 }
 
 Partition::Usage Partition::usage() const {
   const std::lock_guard lock(mutex_);
   Usage u;
-  u.bytes = log_->size_bytes();
-  u.segments = log_->segment_count();
+  u.bytes = log_ ? log_->size_bytes() : rest_->bytes;
+  u.segments = log_ ? log_->segment_count() : rest_->segments;
   u.offsets = offsets_locked();
-  u.recovery_point = log_->recovery_point();
-  u.durable_end = log_->durable_end();
+  u.recovery_point = log_ ? log_->recovery_point() : rest_->log_end;
+  u.durable_end = log_ ? log_->durable_end() : rest_->log_end;
   u.commit_waits = commit_waits_.size() + flush_waits_.size() + flush_commit_waits_.size();
   u.data_watches = data_watches_.size();
-  u.cleaned_end = log_->cleaned_end();
   u.damages = damages_.size();
+  u.cleaned_end = log_ ? log_->cleaned_end() : rest_->cleaned_end;
   return u;
 }
 

@@ -4,6 +4,10 @@
 // The lock is held from the duplicate check through the write, never across a wait and never while a waiter
 // is told. fdatasync runs on the disk's pool, outside the lock: one call serves everything appended before it
 // began; what is appended meanwhile waits for the next.
+//
+// The log may be at rest: never written, closed cleanly before the last start, or idle. Then the partition
+// knows its ends (log/resting_log.h) and holds no file; what needs the log opens it, on the pool if the
+// caller asked with wake() first. Opening holds a second lock that nobody takes who only wants the ends.
 #pragma once
 
 #include <atomic>
@@ -109,6 +113,9 @@ class Partition final : public std::enable_shared_from_this<Partition> {
 
   Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
             std::shared_ptr<const PartitionConfig> config, std::unique_ptr<log::Log> log);
+  /// With its log at rest. Its files, if there are any, are those of a clean close.
+  Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
+            std::shared_ptr<const PartitionConfig> config, const log::RestingLog& rest);
   ~Partition();
 
   const PartitionName& name() const { return name_; }
@@ -123,6 +130,15 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   Status lead(const Leadership& leadership);
   /// Stops serving (deletion, shutdown): waiters are told, later calls get `why`.
   void stop(ErrorCode why);
+
+  /// Whether append() may go ahead here and now without opening files. If not, `then` is called on `loop`
+  /// when it may: with what became of the opening (a failure: nothing was appended, nothing will be). Callers
+  /// of one loop go ahead in the order in which they asked.
+  bool wake(io::Loop& loop, std::function<void(const Status&)> then);
+  /// Whether wake() would say so at once.
+  bool awake_for(const io::Loop& loop) const;
+  /// Whether reading at `from` has to open files first.
+  bool must_wake_to_read(Offset from) const;
 
   /// Appends one validated batch; patches it in place. With `acks_all`, not_enough_replicas if the ISR is too
   /// small. kafka_storage_error if the directory is full (for clients) or failed, and for want of space. A
@@ -162,7 +178,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// The epoch that begins or contains `offset`, for ListOffsets v4+ replies.
   LeaderEpoch epoch_of(Offset offset) const;
   using EpochEnd = log::EpochEnd;
-  Result<EpochEnd> end_offset_for_epoch(LeaderEpoch epoch, EpochCheck check) const;
+  /// May open the log.
+  Result<EpochEnd> end_offset_for_epoch(LeaderEpoch epoch, EpochCheck check);
   /// DeleteRecords: `before` -1 means the high watermark. Returns the new log start. Errors:
   /// offset_out_of_range.
   Result<Offset> delete_records(Offset before);
@@ -174,8 +191,9 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// Drops everything; the log is empty and begins at `offset`. As truncate_to().
   Status restart_at(Offset offset, Now now);
 
-  /// Retention and expiry; blocks on the disk. Called by the broker's housekeeping, on the pool. `urgent`:
-  /// room is wanted now, so that files do not wait for file.delete.delay.ms (readers that hold one keep it).
+  /// Retention and expiry; lays a log to rest that nobody used since the last call. Blocks on the disk.
+  /// Called by the broker's housekeeping, on the pool. `urgent`: room is wanted now, so that files do not
+  /// wait for file.delete.delay.ms (readers that hold one keep it).
   void keep_house(Now now, bool urgent = false);
   /// Whether the directory has failed: the partition is offline whatever the metadata say. Any thread.
   bool offline() const { return env_.directory_state && env_.directory_state->failed(); }
@@ -190,15 +208,19 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// meanwhile), corrupt (what and where), no_space, io_error, limit_exceeded, kafka_storage_error.
   Result<bool> compact(log::Compaction& run, uint64_t bytes, Now now);
   /// What the scrub asks and tells; see log::Log.
-  std::optional<log::ScrubTarget> scrub_target(Offset from) const;
+  std::optional<log::ScrubTarget> scrub_target(Offset from);  // may open the log
   bool note_damage(log::DamagedRange range, const std::shared_ptr<const io::File>& file);
   Status rebuild_indexes_of(Offset base);
   size_t damaged_ranges() const;
   /// Starts a sync of everything dirty, indexes included, so that the recovery point moves up; in the
   /// background lane, beside group commit. Writes indexes: call it where blocking is allowed, or accept it.
   void checkpoint(io::Loop& loop);
-  /// Last sync and clean close; blocks. After stop().
+  /// Whether anything that a checkpoint records may have changed since the last call.
+  bool take_changed();
+  /// Last sync and clean close: the log is at rest. Blocks. After stop().
   Status close();
+  /// What is known of a log at rest; nullopt: it is open, or was not closed cleanly.
+  std::optional<log::RestingLog> resting() const;
   /// Renames the log's directory to `tombstone_directory` (same parent), to be removed as a tree; blocks.
   /// After stop().
   Status remove(const std::string& tombstone_directory);
@@ -218,6 +240,17 @@ class Partition final : public std::enable_shared_from_this<Partition> {
 
  private:
   struct Notices;  // who is to be told, gathered under the lock
+  struct Waking;   // who waits for the log to be opened
+  Offset log_start_locked() const { return log_ ? log_->log_start_offset() : rest_->log_start; }
+  Offset durable_end_locked() const { return log_ ? log_->durable_end() : rest_->log_end; }
+  Offset log_end_locked() const { return log_ ? log_->log_end_offset() : rest_->log_end; }
+  std::string log_directory() const;
+  Status open_if_resting();
+  void woken(const Status& outcome);
+  void drain_woken(io::Loop& loop);
+  bool retention_due_locked(Now now) const;
+  void lay_to_rest();
+  Status lay_to_rest_locked();
   ErrorCode serving_locked(EpochCheck check) const;
   Offsets offsets_locked() const;
   Status flush_locked();
@@ -245,14 +278,18 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   const Uuid topic_id_;
   const std::string directory_;
 
-  // Held while files of a sync plan are written, by path: never while the log is renamed away or closed.
-  // Taken before mutex_, on the disk's pool only.
+  // Held while files of a sync plan are written, by path, and while files of a resting log are opened: never
+  // while the log is renamed away or closed. Taken before mutex_, by whoever may block.
   std::mutex files_mutex_;
   bool removed_ = false;
 
   mutable std::mutex mutex_;
   std::shared_ptr<const PartitionConfig> config_;
-  std::unique_ptr<log::Log> log_;
+  std::unique_ptr<log::Log> log_;          // null while at rest ...
+  std::unique_ptr<log::RestingLog> rest_;  // ... and this is what is known then
+  std::atomic<bool> resting_ = false;
+  std::atomic<bool> asleep_ = false;  // resting, or somebody waits for the opening
+  std::unique_ptr<Waking> waking_;
   std::optional<replica::Leader> leader_;
   size_t replicas_ = 1;
   ErrorCode stopped_ = ErrorCode::not_leader_or_follower;  // none while serving
@@ -270,6 +307,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   uint64_t batches_appended_ = 0;
   uint64_t batches_synced_ = 0;
   bool failure_told_ = false;
+  bool used_ = true;     // appended to or read since housekeeping came by
+  bool changed_ = true;  // since the last checkpoint
 };
 
 }  // namespace millrace::partition

@@ -7,6 +7,7 @@ namespace millrace::partition {
 Result<log::CompactionNeed> Partition::compaction_need(Now now) {
   const std::lock_guard lock(mutex_);
   if (stopped_ != ErrorCode::none) return stopped_;
+  if (!log_) return log::CompactionNeed();  // at rest; housekeeping opens what may have to be cleaned
   return log_->compaction_need(now, offsets_locked().high_watermark);
 }
 
@@ -16,6 +17,7 @@ Result<std::unique_ptr<log::Compaction>> Partition::begin_compaction(const log::
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ != ErrorCode::none) return stopped_;
+    if (!log_) return std::unique_ptr<log::Compaction>();
     TRY_ASSIGN(plan, log_->plan_compaction(now, offsets_locked().high_watermark));
   }
   if (plan.sources.empty()) return std::unique_ptr<log::Compaction>();
@@ -27,8 +29,9 @@ Result<bool> Partition::compact(log::Compaction& run, uint64_t bytes, Now now) {
   if (state.ok()) {
     if (*state != log::Compaction::State::done) return true;
     const std::lock_guard lock(mutex_);
-    if (!log_->closed() && log_->generation() == run.plan().generation)
+    if (log_ && !log_->closed() && log_->generation() == run.plan().generation)
       log_->set_cleaned_end(run.cleaned_end());
+    changed_ = true;
     return false;
   }
   run.abandon();
@@ -36,7 +39,7 @@ Result<bool> Partition::compact(log::Compaction& run, uint64_t bytes, Now now) {
   Error error = state.error();
   {
     const std::lock_guard lock(mutex_);
-    if (log_->closed() || log_->generation() != run.plan().generation) {
+    if (!log_ || log_->closed() || log_->generation() != run.plan().generation) {
       // What was read may have been cut away meanwhile: no verdict.
       error = Error(ErrorCode::cancelled, name_.text() + ": closed or truncated under compaction");
     } else if (log_->failed() || run.write_failed()) {
@@ -50,7 +53,7 @@ Result<bool> Partition::compact(log::Compaction& run, uint64_t bytes, Now now) {
 Result<log::Compaction::State> Partition::compact_step(log::Compaction& run, uint64_t bytes, Now now) {
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ != ErrorCode::none || log_->closed()) {
+    if (stopped_ != ErrorCode::none || !log_ || log_->closed()) {
       return Error(ErrorCode::cancelled, name_.text() + ": does not serve");
     }
   }
@@ -64,11 +67,13 @@ Result<log::Compaction::State> Partition::compact_step(log::Compaction& run, uin
 Status Partition::swap_in(const log::Compaction& run, Now now) {
   {
     const std::lock_guard lock(mutex_);
+    if (!log_) return Error(ErrorCode::cancelled, name_.text() + ": was closed");
     TRY(log_->begin_swap(run.ready()));
   }
   // From here on a crash completes the swap; only with this name on disk may the old ones go.
   const Status synced = env_.disk->sync_directory(run.plan().directory);
   const std::lock_guard lock(mutex_);
+  if (!log_) return Error(ErrorCode::cancelled, name_.text() + ": was closed");
   return log_->finish_swap(run.ready(), synced, now);
 }
 

@@ -31,65 +31,6 @@ ProducePartition produce_refused(int32_t index, ErrorCode code, std::string mess
   return r;
 }
 
-/// A produce that waits until its last record is committed on every partition, or for its deadline.
-class PendingProduce final : public partition::CommitWaiter,
-                             public std::enable_shared_from_this<PendingProduce> {
- public:
-  PendingProduce(Call call, ProduceReply response) : call_(std::move(call)), response_(std::move(response)) {}
-
-  io::Loop& loop() override { return call_.loop(); }
-
-  void expect(size_t count) { waiting_ += count; }
-
-  /// `tag`: topic index << 32 | partition index in the response.
-  void on_commit(uint64_t tag, ErrorCode outcome) override {
-    if (answered_) return;
-    ProducePartition& p = at(tag);
-    p.error_code = static_cast<int16_t>(wire_code(outcome));
-    done_.insert(tag);
-    if (outcome != ErrorCode::none) p.base_offset = -1;
-    if (--waiting_ == 0) answer();
-  }
-
-  void start_deadline(int64_t timeout_ms, std::vector<uint64_t> tags) {
-    if (answered_) return;
-    tags_ = std::move(tags);
-    timer_ = loop().call_after(std::max<int64_t>(timeout_ms, 0),
-                               [self = shared_from_this()] { self->on_deadline(); });
-  }
-
-  /// Nothing is left to wait for.
-  void answer() {
-    if (answered_) return;
-    answered_ = true;
-    if (timer_ != 0) loop().cancel(timer_);
-    call_.reply(response_);
-  }
-
- private:
-  ProducePartition& at(uint64_t tag) {
-    return response_.responses[tag >> 32].partition_responses[tag & 0xffffffff];
-  }
-  void on_deadline() {
-    timer_ = 0;
-    for (const uint64_t tag : tags_) {
-      if (done_.contains(tag)) continue;
-      ProducePartition& p = at(tag);
-      p.error_code = static_cast<int16_t>(ErrorCode::request_timed_out);  // the data stays
-      p.base_offset = -1;
-    }
-    answer();
-  }
-
-  Call call_;
-  ProduceReply response_;
-  size_t waiting_ = 0;
-  std::vector<uint64_t> tags_;
-  std::unordered_set<uint64_t> done_;
-  io::TimerId timer_ = 0;
-  bool answered_ = false;
-};
-
 struct AwaitedCommit {
   PartitionRef partition;
   Offset committed_at;
@@ -97,40 +38,67 @@ struct AwaitedCommit {
   partition::Awaited what;
 };
 
+/// Records for a partition whose log is at rest: kept until it is open.
+struct SleepingProduce {
+  PartitionRef partition;
+  uint64_t tag;
+  std::string topic;
+  int32_t index;
+  Bytes records;
+};
+
 class ProduceRun {
  public:
-  ProduceRun(Call& call, wire::ProduceRequest& request) : call_(call), request_(request), now_(call.now()) {}
+  ProduceRun(Call& call, int16_t acks) : call_(call), acks_(acks), now_(call.now()) {}
 
-  ProduceReply run(std::vector<AwaitedCommit>& awaited) {
+  ProduceReply run(wire::ProduceRequest& request, std::vector<AwaitedCommit>& awaited,
+                   std::vector<SleepingProduce>& sleeping) {
     ProduceReply response;
-    response.responses.reserve(request_.topic_data.size());
-    for (wire::ProduceRequest::TopicProduceData& topic : request_.topic_data) {
+    response.responses.reserve(request.topic_data.size());
+    for (wire::ProduceRequest::TopicProduceData& topic : request.topic_data) {
       ProduceReply::TopicProduceResponse& t = response.responses.emplace_back();
       t.name = topic.name;
       t.partition_responses.reserve(topic.partition_data.size());
       const meta::Topic* known = call_.view().image->topic(topic.name);
       for (wire::ProduceRequest::PartitionProduceData& p : topic.partition_data) {
-        ProducePartition r = one(topic.name, known, p);
-        if (r.error_code != 0) {
-          failed_ = true;
-          call_.shard().metrics.produce_rejected->add();
-        } else if (request_.acks == kAcksAll || flush_) {
-          const uint64_t tag =
-              (static_cast<uint64_t>(response.responses.size() - 1) << 32) | t.partition_responses.size();
-          awaited.push_back({appended_to_, last_offset_ + 1, tag, {request_.acks == kAcksAll, flush_}});
+        const uint64_t tag =
+            (static_cast<uint64_t>(response.responses.size() - 1) << 32) | t.partition_responses.size();
+        const PartitionRef* asleep = sleeping_partition(known, p.index);
+        if (asleep != nullptr && !p.records.null) {
+          sleeping.push_back({*asleep, tag, topic.name, p.index, to_bytes(p.records.view)});
+          t.partition_responses.push_back(produce_refused(p.index, ErrorCode::request_timed_out));
+          continue;
         }
-        t.partition_responses.push_back(std::move(r));
+        t.partition_responses.push_back(one(topic.name, known, p, tag, awaited));
       }
     }
     return response;
   }
   bool failed() const { return failed_; }
 
- private:
+  /// Appends what one partition is sent; with acks=all what is then waited for is added to `awaited`.
   ProducePartition one(const std::string& topic, const meta::Topic* known,
-                       wire::ProduceRequest::PartitionProduceData& p) {
-    if (request_.acks < -1 || request_.acks > 1)
-      return produce_refused(p.index, ErrorCode::invalid_required_acks);
+                       wire::ProduceRequest::PartitionProduceData& p, uint64_t tag,
+                       std::vector<AwaitedCommit>& awaited) {
+    ProducePartition r = append(topic, known, p);
+    if (r.error_code != 0) {
+      failed_ = true;
+      call_.shard().metrics.produce_rejected->add();
+    } else if (acks_ == kAcksAll || (flush_ && acks_ != 0)) {
+      awaited.push_back({std::move(appended_to_), last_offset_ + 1, tag, {acks_ == kAcksAll, flush_}});
+    }
+    return r;
+  }
+
+ private:
+  const PartitionRef* sleeping_partition(const meta::Topic* known, int32_t index) const {
+    const PartitionRef* p = known == nullptr ? nullptr : call_.view().partition(known->id, index);
+    return p == nullptr || (*p)->awake_for(call_.loop()) ? nullptr : p;
+  }
+
+  ProducePartition append(const std::string& topic, const meta::Topic* known,
+                          wire::ProduceRequest::PartitionProduceData& p) {
+    if (acks_ < -1 || acks_ > 1) return produce_refused(p.index, ErrorCode::invalid_required_acks);
     if (known == nullptr) return produce_refused(p.index, ErrorCode::unknown_topic_or_partition);
     if (is_internal_topic(topic) && call_.client_id() != "__admin_client") {
       return produce_refused(p.index, ErrorCode::invalid_topic_exception,
@@ -163,7 +131,7 @@ class ProduceRun {
                              "the batch is larger than segment.bytes");
     }
     const Result<partition::Appended> appended =
-        (*partition)->append(batch, request_.acks == kAcksAll, call_.loop(), now_);
+        (*partition)->append(batch, acks_ == kAcksAll, call_.loop(), now_);
     if (!appended.ok()) return produce_refused(p.index, appended.code(), appended.error().message);
 
     ShardMetrics& metrics = call_.shard().metrics;
@@ -183,7 +151,7 @@ class ProduceRun {
   }
 
   Call& call_;
-  wire::ProduceRequest& request_;
+  const int16_t acks_;
   const Now now_;
   bool failed_ = false;
   PartitionRef appended_to_;
@@ -191,35 +159,139 @@ class ProduceRun {
   bool flush_ = false;
 };
 
+/// A produce that waits until logs at rest are open and, with acks=all, until its last record is committed on
+/// every partition, or for its deadline.
+class PendingProduce final : public partition::CommitWaiter,
+                             public std::enable_shared_from_this<PendingProduce> {
+ public:
+  PendingProduce(Call call, int16_t acks, ProduceReply response)
+      : call_(std::move(call)), acks_(acks), response_(std::move(response)) {}
+
+  io::Loop& loop() override { return call_.loop(); }
+
+  /// Begins to wait, for everything at once: an outcome that comes at once must not look like the last.
+  void wait(const std::vector<AwaitedCommit>& awaited, std::vector<SleepingProduce> sleeping,
+            int64_t timeout_ms, bool failed) {
+    failed_ = failed;
+    waiting_ = awaited.size() + sleeping.size();
+    for (const AwaitedCommit& a : awaited) tags_.push_back(a.tag);
+    for (const SleepingProduce& s : sleeping) tags_.push_back(s.tag);
+    for (const AwaitedCommit& a : awaited) await(a);
+    for (SleepingProduce& s : sleeping) {
+      const PartitionRef partition = s.partition;
+      auto kept = std::make_shared<SleepingProduce>(std::move(s));
+      const auto go_on = [self = shared_from_this(), kept](const Status& open) { self->go_on(*kept, open); };
+      if (partition->wake(loop(), go_on)) go_on({});
+    }
+    start_deadline(timeout_ms);
+  }
+
+  /// `tag`: topic index << 32 | partition index in the response.
+  void on_commit(uint64_t tag, ErrorCode outcome) override {
+    if (answered_) return;
+    ProducePartition& p = at(tag);
+    p.error_code = static_cast<int16_t>(wire_code(outcome));
+    done_.insert(tag);
+    if (outcome != ErrorCode::none) p.base_offset = -1;
+    if (--waiting_ == 0) answer();
+  }
+
+  /// Nothing is left to wait for.
+  void answer() {
+    if (answered_) return;
+    answered_ = true;
+    if (timer_ != 0) loop().cancel(timer_);
+    if (acks_ != 0) {
+      call_.reply(response_);
+    } else if (failed_) {
+      call_.close_connection();
+    } else {
+      call_.no_reply();
+    }
+  }
+
+ private:
+  void await(const AwaitedCommit& a) {
+    if (a.partition->await_commit(a.committed_at, shared_from_this(), a.tag, a.what))
+      on_commit(a.tag, ErrorCode::none);
+  }
+
+  // The log that these records are for is open, or could not be.
+  void go_on(SleepingProduce& s, const Status& open) {
+    if (answered_) return;  // timed out: nothing was appended, nothing will be
+    std::vector<AwaitedCommit> awaited;
+    if (open.ok()) {
+      ProduceRun run(call_, acks_);
+      wire::ProduceRequest::PartitionProduceData p;
+      p.index = s.index;
+      p.records = wire::Records(MutableByteView(s.records));
+      at(s.tag) = run.one(s.topic, call_.view().image->topic(s.topic), p, s.tag, awaited);
+      failed_ = failed_ || run.failed();
+    } else {
+      at(s.tag) = produce_refused(s.index, open.code(), open.error().message);
+      failed_ = true;
+      call_.shard().metrics.produce_rejected->add();
+    }
+    if (!awaited.empty()) {
+      await(awaited.front());
+      return;
+    }
+    done_.insert(s.tag);
+    if (--waiting_ == 0) answer();
+  }
+
+  void start_deadline(int64_t timeout_ms) {
+    if (answered_) return;
+    timer_ = loop().call_after(std::max<int64_t>(timeout_ms, 0),
+                               [self = shared_from_this()] { self->on_deadline(); });
+  }
+
+  ProducePartition& at(uint64_t tag) {
+    return response_.responses[tag >> 32].partition_responses[tag & 0xffffffff];
+  }
+  void on_deadline() {
+    timer_ = 0;
+    for (const uint64_t tag : tags_) {
+      if (done_.contains(tag)) continue;
+      ProducePartition& p = at(tag);
+      p.error_code = static_cast<int16_t>(ErrorCode::request_timed_out);  // the data stays
+      p.base_offset = -1;
+    }
+    answer();
+  }
+
+  Call call_;
+  const int16_t acks_;
+  ProduceReply response_;
+  size_t waiting_ = 0;
+  std::vector<uint64_t> tags_;
+  std::unordered_set<uint64_t> done_;
+  io::TimerId timer_ = 0;
+  bool failed_ = false;
+  bool answered_ = false;
+};
+
 }  // namespace
 
 void handle(Call call, wire::ProduceRequest& request) {
   std::vector<AwaitedCommit> awaited;
-  ProduceRun run(call, request);
-  ProduceReply response = run.run(awaited);
-  if (request.acks == 0) {
-    // The only way to tell such a producer of an error is to hang up.
-    if (run.failed()) {
+  std::vector<SleepingProduce> sleeping;
+  ProduceRun run(call, request.acks);
+  ProduceReply response = run.run(request, awaited, sleeping);
+  if (awaited.empty() && sleeping.empty()) {
+    // The only way to tell a producer with acks=0 of an error is to hang up.
+    if (request.acks != 0) {
+      call.reply(response);
+    } else if (run.failed()) {
       call.close_connection();
     } else {
       call.no_reply();
     }
     return;
   }
-  if (awaited.empty()) {
-    call.reply(response);
-    return;
-  }
-  auto pending = std::make_shared<PendingProduce>(std::move(call), std::move(response));
-  pending->expect(awaited.size());
-  std::vector<uint64_t> tags;
-  tags.reserve(awaited.size());
-  for (const AwaitedCommit& a : awaited) {
-    tags.push_back(a.tag);
-    if (a.partition->await_commit(a.committed_at, pending, a.tag, a.what))
-      pending->on_commit(a.tag, ErrorCode::none);
-  }
-  pending->start_deadline(request.timeout_ms, std::move(tags));
+  const bool failed = run.failed();
+  std::make_shared<PendingProduce>(std::move(call), request.acks, std::move(response))
+      ->wait(awaited, std::move(sleeping), request.timeout_ms, failed);
 }
 
 }  // namespace millrace::broker
