@@ -142,6 +142,7 @@ if [ -n "$release" ]; then
     suite planted-bugs build/release/millrace-storage-sim --plant all --seeds 1..2000 --jobs "$jobs"
   fi
   run recovery tests/e2e/recovery.py
+  run partitions tests/e2e/partitions.py
   run durability tests/e2e/durability.py
   run bad-input tests/e2e/bad_input.py
   run cli tests/e2e/cli.py

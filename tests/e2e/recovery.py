@@ -276,6 +276,7 @@ def kafka_file(folder):
             brokers = r.array(lambda: (r.i32(), r.text(), r.i32(), r.text()))
             checks.equal("its node id and advertised address count", brokers, [(1, "localhost", b.port, None)])
             checks.equal("a topic can be made", c.create_topic("t", partitions=1), 0)
+            checks.equal("... and written to", c.produce("t", batch([b"x"]))[:2], (0, 0))
         checks.that("its log.dirs counts", (b.directory / "t-0").is_dir())
         checks.equal("SIGTERM: exit code 0", b.stop(), 0)
 
