@@ -18,6 +18,8 @@ constexpr std::string_view kFoundingFile = "quorum-founding";
 constexpr size_t kFoundingFileMax = 64 * 1024;
 constexpr int64_t kJoinEveryMs = 500;
 constexpr int64_t kJoinTimeoutMs = 2'000;
+constexpr int64_t kAskTimeoutMs = 10'000;
+constexpr int64_t kSeenTimeoutMs = 5'000;  // until what another node has done is to be seen here
 constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
 
 }  // namespace
@@ -304,6 +306,44 @@ ledger::JoinReply Broker::on_join(const ledger::JoinRequest& request) {
     return {added.code(), added.error().message, config_.node_id};
   }
   return {};
+}
+
+// --- the controller, here or elsewhere ---
+
+void Broker::on_broker_request(control::BrokerRequest request,
+                               std::function<void(control::BrokerAnswer)> done) {
+  std::visit(
+      [&](auto& m) {
+        ledger_.submit(std::move(m), [this, done = std::move(done)](auto r) {
+          control::BrokerAnswer answer;
+          answer.applied = ledger_.published();
+          if (r.ok()) {
+            answer.reply = control::BrokerReply(std::move(*r));
+          } else {
+            answer.reply = std::move(r).error();
+          }
+          done(std::move(answer));
+        });
+      },
+      request);
+}
+
+void Broker::ask_remote(const control::BrokerRequest& request,
+                        std::function<void(Result<control::BrokerReply>)> done) {
+  if (leader_ == kNoBroker || leader_ == config_.node_id || stopping_) {
+    done(Error(ErrorCode::not_controller, "no leader of the metadata log is known now"));
+    return;
+  }
+  peers_.ask(leader_, ledger::kControllerApi, control::encode(request), kAskTimeoutMs,
+             [this, done = std::move(done)](Result<MutableByteView> bytes) {
+               if (!bytes.ok()) return done(bytes.error());
+               Result<control::BrokerAnswer> answer = control::decode_broker_answer(*bytes);
+               if (!answer.ok()) return done(answer.error());
+               if (!answer->reply.ok()) return done(answer->reply.error());
+               auto reply = std::make_shared<control::BrokerReply>(std::move(*answer->reply));
+               ledger_.when_published(answer->applied, kSeenTimeoutMs,
+                                      [done, reply] { done(std::move(*reply)); });
+             });
 }
 
 void Broker::on_leader(BrokerId leader) {
@@ -594,13 +634,17 @@ void Broker::create_automatically(const std::string& topic) {
   env_.control_loop->post([this, topic] {
     if (stopping_ || view_->image->topic(topic) != nullptr || being_created_.contains(topic)) return;
     being_created_[topic] = true;
-    ledger_.submit(control::CreateTopics{{automatic_topic(*this, *view_->image, topic)}, false},
-                   [this, topic](Result<control::CreateTopicsReply> r) {
-                     being_created_.erase(topic);
-                     if (r.ok() && r->topics.size() == 1 && r->topics.front().outcome.ok()) return;
-                     trace_.warn("{} could not be created: {}", topic,
-                                 r.ok() ? r->topics.front().outcome.message : r.error().message);
-                   });
+    ask(control::CreateTopics{{automatic_topic(*this, *view_->image, topic)}, false},
+        [this, topic](Result<control::CreateTopicsReply> r) {
+          being_created_.erase(topic);
+          if (r.ok() && r->topics.size() == 1 && r->topics.front().outcome.ok()) return;
+          if (r.ok() && r->topics.size() == 1 &&
+              r->topics.front().outcome.error == ErrorCode::topic_already_exists)
+            return;  // another broker was quicker
+          trace_.warn("{} could not be created: {}", topic,
+                      r.ok() && !r->topics.empty() ? r->topics.front().outcome.message
+                                                   : std::string("the controller does not answer"));
+        });
   });
 }
 
@@ -617,25 +661,24 @@ void Broker::next_producer_id(io::Loop& home, std::function<void(Result<Producer
     }
     id_waiters_.push_back(std::move(deliver));
     if (id_waiters_.size() > 1) return;  // a block is on its way
-    ledger_.submit(control::AllocateProducerIds{config_.node_id, broker_epoch_},
-                   [this](Result<control::AllocateProducerIdsReply> r) {
-                     std::vector<std::function<void(Result<ProducerId>)>> waiters =
-                         std::exchange(id_waiters_, {});
-                     if (r.ok() && r->outcome.ok()) {
-                       next_id_ = r->first;
-                       ids_end_ = r->first + r->count;
-                     }
-                     for (auto& w : waiters) {
-                       if (!r.ok() || !r->outcome.ok()) {
-                         w(Error(ErrorCode::coordinator_not_available, "no producer ids can be had now"));
-                       } else if (next_id_ < ids_end_) {
-                         w(next_id_);
-                         ++next_id_;
-                       } else {
-                         w(Error(ErrorCode::coordinator_load_in_progress, "ask again"));
-                       }
-                     }
-                   });
+    ask(control::AllocateProducerIds{config_.node_id, broker_epoch_},
+        [this](Result<control::AllocateProducerIdsReply> r) {
+          std::vector<std::function<void(Result<ProducerId>)>> waiters = std::exchange(id_waiters_, {});
+          if (r.ok() && r->outcome.ok()) {
+            next_id_ = r->first;
+            ids_end_ = r->first + r->count;
+          }
+          for (auto& w : waiters) {
+            if (!r.ok() || !r->outcome.ok()) {
+              w(Error(ErrorCode::coordinator_not_available, "no producer ids can be had now"));
+            } else if (next_id_ < ids_end_) {
+              w(next_id_);
+              ++next_id_;
+            } else {
+              w(Error(ErrorCode::coordinator_load_in_progress, "ask again"));
+            }
+          }
+        });
   });
 }
 

@@ -28,6 +28,7 @@
 #include "broker/scrubber.h"
 #include "broker/shard.h"
 #include "broker/view.h"
+#include "control/codec.h"
 #include "io/clock.h"
 #include "io/disk.h"
 #include "io/host.h"
@@ -97,14 +98,39 @@ class Broker {
   /// Where `broker` is reached through the listener of this name.
   std::optional<io::Endpoint> advertised_endpoint(const std::string& listener, BrokerId broker) const;
 
-  /// Hands a request to the controller; `done` runs on `home` after the change can be seen there.
+  /// Hands a request to the active controller; `done(Result<Reply>)` runs on `home` after the change can be
+  /// seen there. From any loop. If another node leads the metadata log, requests of the kinds that brokers
+  /// send (control::kTravels) go there; others come forwarded to where the controller is. Errors:
+  /// not_controller (nobody leads, or no longer), closed and timed_out (whether it was done is not known),
+  /// and those of recording it.
   template <class Request, class Done>
   void ask_controller(io::Loop& home, Request request, Done done) {
     env_.control_loop->post([this, &home, request = std::move(request), done = std::move(done)]() mutable {
-      ledger_.submit(std::move(request), [&home, done = std::move(done)](auto reply) mutable {
+      ask(std::move(request), [&home, done = std::move(done)](auto reply) mutable {
         home.post([done = std::move(done), reply = std::move(reply)]() mutable { done(std::move(reply)); });
       });
     });
+  }
+  /// The same from the control loop and to it.
+  template <class Request, class Done>
+  void ask(Request request, Done done) {
+    if constexpr (control::kTravels<Request>) {
+      if (!ledger_.leading()) {
+        using Reply = control::ReplyTo<Request>;
+        ask_remote(control::BrokerRequest(std::move(request)),
+                   [done = std::move(done)](Result<control::BrokerReply> r) mutable {
+                     if (!r.ok()) {
+                       done(Result<Reply>(std::move(r).error()));
+                     } else if (Reply* reply = std::get_if<Reply>(&*r)) {
+                       done(Result<Reply>(std::move(*reply)));
+                     } else {
+                       done(Result<Reply>(Error(ErrorCode::corrupt, "a reply to another question")));
+                     }
+                   });
+        return;
+      }
+    }
+    ledger_.submit(std::move(request), std::move(done));
   }
 
   /// Creates __consumer_offsets if it is not there. From any loop; returns at once.
@@ -118,6 +144,8 @@ class Broker {
   void on_raft_message(raft::Message message);
   ledger::HelloReply on_hello(const ledger::HelloRequest& request);
   ledger::JoinReply on_join(const ledger::JoinRequest& request);
+  /// `done` once, on the control loop.
+  void on_broker_request(control::BrokerRequest request, std::function<void(control::BrokerAnswer)> done);
 
   /// A producer id that was never given before; `done` runs on `home`.
   void next_producer_id(io::Loop& home, std::function<void(Result<ProducerId>)> done);
@@ -140,6 +168,9 @@ class Broker {
   void on_leader(BrokerId leader);
   void register_self();
   void started(Status status);
+
+  void ask_remote(const control::BrokerRequest& request,
+                  std::function<void(Result<control::BrokerReply>)> done);
 
   // applying committed metadata
   void on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta,

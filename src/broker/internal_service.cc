@@ -54,6 +54,14 @@ void InternalService::on_request(const std::shared_ptr<link::ConnectionContext>&
     const Result<ledger::JoinRequest> join = ledger::decode_join_request(request.body);
     if (!join.ok()) return refuse(join.error().message);
     answer(request.responder, request.header, ledger::encode(broker_.on_join(*join)));
+  } else if (api == ledger::kControllerApi) {
+    Result<control::BrokerRequest> asked = control::decode_broker_request(request.body);
+    if (!asked.ok()) return refuse(asked.error().message);
+    auto slot = std::make_shared<link::Responder>(std::move(request.responder));
+    broker_.on_broker_request(std::move(*asked),
+                              [slot, header = std::move(request.header)](const control::BrokerAnswer& a) {
+                                answer(*slot, header, control::encode(a));
+                              });
   } else {
     refuse("api " + std::to_string(request.header.request_api_key) + " is not served here");
   }

@@ -1,5 +1,8 @@
 #include "broker/metadata_ledger.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "meta/records.h"
 
 namespace millrace::broker {
@@ -8,6 +11,10 @@ namespace {
 
 // Kafka's metadata.log.max.record.bytes.between.snapshots.
 constexpr size_t kSnapshotEveryBytes = 20 << 20;
+// A decision that need not be one entry is cut: so that no entry keeps others waiting.
+constexpr size_t kRecordsPerEntry = 1'000;
+constexpr int64_t kTickMinMs = 10;
+constexpr int64_t kTickMaxMs = 250;  // what is asked meanwhile may make something due sooner
 
 // Everything that either image has.
 void add_everything(const meta::Image& image, meta::Delta& delta) {
@@ -36,17 +43,62 @@ void MetadataLedger::start(Start start) {
   runner_.start(start_.quorum, std::move(handlers));
 }
 
-Status MetadataLedger::append(const std::vector<meta::Record>& records) {
-  const Result<LogIndex> proposed = runner_.propose(meta::encode_entry(records));
-  if (!proposed.ok()) return proposed.error();
-  const LogIndex index = *proposed;
-  for (const meta::Record& r : records) {
-    const Status applied = controller_->apply(r);
-    ASSERT(applied.ok());  // the machine made it
+Status MetadataLedger::append(std::span<const meta::Record> records, bool atomic) {
+  while (!records.empty()) {
+    const size_t count = atomic ? records.size() : std::min(records.size(), kRecordsPerEntry);
+    const std::span<const meta::Record> entry = records.first(count);
+    records = records.subspan(count);
+    const Result<LogIndex> proposed = runner_.propose(meta::encode_entry(entry));
+    if (!proposed.ok()) return proposed.error();
+    const LogIndex index = *proposed;
+    for (const meta::Record& r : entry) {
+      const Status applied = controller_->apply(r);
+      ASSERT(applied.ok());  // the machine made it
+    }
+    controller_->set_applied(index, runner_.term());
+    appended_ = index;
   }
-  controller_->set_applied(index, runner_.term());
-  appended_ = index;
   return {};
+}
+
+void MetadataLedger::arm_tick(int64_t at_mono_ms) {
+  const int64_t wait_ms = std::clamp<int64_t>(at_mono_ms - env_.clock->now().mono_ms, kTickMinMs, kTickMaxMs);
+  if (tick_timer_ != 0) env_.loop->cancel(tick_timer_);
+  tick_timer_ = env_.loop->call_after(wait_ms, [this] {
+    tick_timer_ = 0;
+    tick();
+  });
+}
+
+// A failed append is no harm: the next tick finds the same.
+void MetadataLedger::tick() {
+  if (!leading_ || stopped_) return;
+  const control::Decision<control::Ticked> decision = controller_->tick(env_.clock->now());
+  for (const BrokerId b : decision.reply.fenced)
+    env_.trace.warn("broker {} has not been heard of: it is fenced", b.v);
+  if (const Status appended = append(decision.records, decision.atomic); !appended.ok()) {
+    if (appended.code() != ErrorCode::not_controller)
+      env_.trace.warn("what time brought could not be recorded yet: {}", appended.error().message);
+  }
+  arm_tick(decision.reply.next_mono_ms);
+}
+
+void MetadataLedger::stop() {
+  stopped_ = true;
+  if (tick_timer_ != 0) env_.loop->cancel(std::exchange(tick_timer_, 0));
+  for (auto& [index, f] : std::exchange(waiting_, {})) std::exchange(*f, nullptr)();
+}
+
+void MetadataLedger::when_published(LogIndex index, int64_t timeout_ms, std::function<void()> f) {
+  if (published_ >= index || stopped_) {
+    f();
+    return;
+  }
+  auto shared = std::make_shared<std::function<void()>>(std::move(f));
+  waiting_.emplace(index, shared);
+  env_.loop->call_after(timeout_ms, [weak = std::weak_ptr<std::function<void()>>(shared)] {
+    if (const auto waiting = weak.lock(); waiting && *waiting) std::exchange(*waiting, nullptr)();
+  });
 }
 
 void MetadataLedger::hold(std::function<void(ErrorCode)> release_one) {
@@ -91,6 +143,7 @@ void MetadataLedger::keep_snapshot() {
 void MetadataLedger::on_leadership(bool leading) {
   leading_ = leading;
   if (!leading) {
+    if (tick_timer_ != 0) env_.loop->cancel(std::exchange(tick_timer_, 0));
     controller_.reset();
     std::deque<Held> held = std::exchange(held_, {});
     for (Held& h : held) h.release(ErrorCode::not_controller);
@@ -106,6 +159,7 @@ void MetadataLedger::on_leadership(bool leading) {
     });
   }
   publish();
+  tick();
   // Whoever waits for a controller may ask it now.
   start_.on_leader(start_.quorum.self);
 }
@@ -137,6 +191,11 @@ void MetadataLedger::release() {
     Held h = std::move(held_.front());
     held_.pop_front();
     h.release(ErrorCode::none);
+  }
+  while (!waiting_.empty() && waiting_.begin()->first <= published_) {
+    const std::shared_ptr<std::function<void()>> f = waiting_.begin()->second;
+    waiting_.erase(waiting_.begin());
+    if (*f) std::exchange(*f, nullptr)();
   }
 }
 

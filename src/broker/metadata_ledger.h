@@ -5,7 +5,9 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -48,6 +50,12 @@ class MetadataLedger {
   bool leading() const { return leading_; }
   /// What is committed and published here.
   LogIndex published() const { return published_; }
+  /// `f` once, on the loop: when entry `index` is published here, or `timeout_ms` have passed.
+  void when_published(LogIndex index, int64_t timeout_ms, std::function<void()> f);
+  /// The machine, while this node leads; for what is read off it.
+  const control::Controller* controller() const { return controller_.get(); }
+  /// Nothing is decided by itself any more: the node is about to end.
+  void stop();
   /// Blocking; nothing may be submitted any more.
   Status close() { return runner_.close(); }
   /// The log's directory failed elsewhere.
@@ -67,11 +75,9 @@ class MetadataLedger {
       return;
     }
     auto decision = decide(request);
-    if (!decision.records.empty()) {
-      if (Status appended = append(decision.records); !appended.ok()) {
-        done(Result<Reply>(std::move(appended).error()));
-        return;
-      }
+    if (Status appended = append(decision.records, decision.atomic); !appended.ok()) {
+      done(Result<Reply>(std::move(appended).error()));
+      return;
     }
     hold([reply = std::move(decision.reply), done = std::move(done)](ErrorCode code) mutable {
       if (code != ErrorCode::none) {
@@ -96,8 +102,12 @@ class MetadataLedger {
     return controller_->handle(r, env_.clock->now());
   }
 
-  /// Proposes one entry and applies its records to the machine, so that the next request sees them.
-  Status append(const std::vector<meta::Record>& records);
+  /// Proposes the records as one entry, or several if they need not be one, and applies them to the machine,
+  /// so that the next request sees them. On an error some entries may have been proposed if `atomic` is
+  /// false.
+  Status append(std::span<const meta::Record> records, bool atomic);
+  void arm_tick(int64_t at_mono_ms);
+  void tick();
   /// Keeps a reply until everything the machine has seen is published.
   void hold(std::function<void(ErrorCode)> release);
   void on_commit(const std::vector<raft::Entry>& entries);
@@ -120,6 +130,9 @@ class MetadataLedger {
   LogIndex appended_{0};  // what the machine has seen
   LogIndex published_{0};
   std::deque<Held> held_;
+  std::multimap<LogIndex, std::shared_ptr<std::function<void()>>> waiting_;  // for publication
+  io::TimerId tick_timer_ = 0;
+  bool stopped_ = false;
   std::string failure_;  // why the log failed, empty if it did not
   bool leading_ = false;
   bool publishing_ = false;
