@@ -147,6 +147,7 @@ if [ -n "$release" ]; then
   run bad-input tests/e2e/bad_input.py
   run cli tests/e2e/cli.py
   run disk-care tests/e2e/disk_care.py
+  run cluster tests/e2e/cluster.py
   if [ -z "$quick" ]; then
     if [ -n "$zoo" ]; then
       run client-zoo scripts/client_zoo

@@ -6,6 +6,7 @@
 #include "broker/group_shards.h"
 #include "broker/handlers/handlers.h"
 #include "broker/topic_settings.h"
+#include "control/features.h"
 
 namespace millrace::broker {
 namespace {
@@ -17,9 +18,13 @@ constexpr size_t kTopicSeriesMax = 2'000;  // metrics by topic: beyond it only t
 constexpr std::string_view kFoundingFile = "quorum-founding";
 constexpr size_t kFoundingFileMax = 64 * 1024;
 constexpr int64_t kJoinEveryMs = 500;
+constexpr size_t kJoinedMax = 10'000;
 constexpr int64_t kJoinTimeoutMs = 2'000;
 constexpr int64_t kAskTimeoutMs = 10'000;
-constexpr int64_t kSeenTimeoutMs = 5'000;  // until what another node has done is to be seen here
+constexpr int64_t kLeaveTimeoutMs = 10'000;
+constexpr int64_t kHandOverTimeoutMs = 1'500;
+constexpr int64_t kHandOverStepMs = 20;
+constexpr std::string_view kMinInsyncReplicas = "min.insync.replicas";
 constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
 
 }  // namespace
@@ -71,6 +76,7 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
         new Shard{*this, i, env_.loops[i], view_, {}, {}, env_.trace.named("broker")}));
   }
   register_metrics();
+  peers_.on_refused([this](BrokerId node) { on_refused(node); });
   scrubber_ = std::make_unique<Scrubber>(
       Scrubber::Environment{env_.control_loop, env_.disk, env_.clock, env_.random, env_.metrics,
                             env_.trace.named("scrub")},
@@ -111,8 +117,7 @@ void Broker::start(std::function<void(Status)> ready) {
       std::optional<ledger::Founding> founding;
     };
     auto found = std::make_shared<Found>();
-    env_.disk->run(
-        *env_.control_loop,
+    run_at_start(
         [this, found] {
           found->status = [&]() -> Status {
             const Status opened =
@@ -137,6 +142,16 @@ void Broker::start(std::function<void(Status)> ready) {
           founding_ = std::move(found->founding);
           on_directories_open(found->status);
         });
+  });
+}
+
+// A stop that comes meanwhile waits: what is being opened cannot be closed.
+void Broker::run_at_start(std::function<void()> job, std::function<void()> then) {
+  starting_job_ = true;
+  env_.disk->run(*env_.control_loop, std::move(job), [this, then = std::move(then)] {
+    starting_job_ = false;
+    if (stop_wanted_) return std::exchange(stop_wanted_, nullptr)();
+    then();
   });
 }
 
@@ -204,8 +219,7 @@ void Broker::find_quorum() {
 // Written down before the first vote or word of it.
 void Broker::take_part(ledger::Founding founding) {
   auto status = std::make_shared<Status>();
-  env_.disk->run(
-      *env_.control_loop,
+  run_at_start(
       [this, founding, status] {
         *status = [&]() -> Status {
           TRY(host_.claim(founding.cluster_id.to_string()));
@@ -300,6 +314,7 @@ ledger::JoinReply Broker::on_join(const ledger::JoinRequest& request) {
   const BrokerId node = request.address.node;
   if (node == config_.node_id) return {ErrorCode::invalid_request, "the leader has this node id", node};
   peers_.set_address(node, request.address.endpoint);
+  if (joined_directories_.size() < kJoinedMax) joined_directories_[node] = request.directory;
   if (ledger_.runner().membership().contains(node)) return {};
   const Result<LogIndex> added = ledger_.runner().change_membership(raft::ChangeKind::add_learner, node);
   if (!added.ok() && added.code() != ErrorCode::concurrent_transactions) {
@@ -314,34 +329,38 @@ void Broker::on_broker_request(control::BrokerRequest request,
                                std::function<void(control::BrokerAnswer)> done) {
   std::visit(
       [&](auto& m) {
-        ledger_.submit(std::move(m), [this, done = std::move(done)](auto r) {
-          control::BrokerAnswer answer;
-          answer.applied = ledger_.published();
-          if (r.ok()) {
-            answer.reply = control::BrokerReply(std::move(*r));
-          } else {
-            answer.reply = std::move(r).error();
-          }
-          done(std::move(answer));
-        });
+        ledger_.submit(
+            std::move(m),
+            [this, done = std::move(done)](auto r) {
+              control::BrokerAnswer answer;
+              answer.applied = ledger_.committed();
+              if (r.ok()) {
+                answer.reply = control::BrokerReply(std::move(*r));
+              } else {
+                answer.reply = std::move(r).error();
+              }
+              done(std::move(answer));
+            },
+            MetadataLedger::Until::committed);
       },
       request);
 }
 
-void Broker::ask_remote(const control::BrokerRequest& request,
+void Broker::ask_remote(const control::BrokerRequest& request, int64_t seen_timeout_ms,
                         std::function<void(Result<control::BrokerReply>)> done) {
   if (leader_ == kNoBroker || leader_ == config_.node_id || stopping_) {
     done(Error(ErrorCode::not_controller, "no leader of the metadata log is known now"));
     return;
   }
   peers_.ask(leader_, ledger::kControllerApi, control::encode(request), kAskTimeoutMs,
-             [this, done = std::move(done)](Result<MutableByteView> bytes) {
+             [this, seen_timeout_ms, done = std::move(done)](Result<MutableByteView> bytes) {
                if (!bytes.ok()) return done(bytes.error());
                Result<control::BrokerAnswer> answer = control::decode_broker_answer(*bytes);
                if (!answer.ok()) return done(answer.error());
                if (!answer->reply.ok()) return done(answer->reply.error());
+               if (seen_timeout_ms == kNoWait) return done(std::move(*answer->reply));
                auto reply = std::make_shared<control::BrokerReply>(std::move(*answer->reply));
-               ledger_.when_published(answer->applied, kSeenTimeoutMs,
+               ledger_.when_published(answer->applied, seen_timeout_ms,
                                       [done, reply] { done(std::move(*reply)); });
              });
 }
@@ -350,7 +369,23 @@ void Broker::on_leader(BrokerId leader) {
   leader_ = leader;
   leader_heard_ms_ = env_.clock->now().mono_ms;
   if (leader != kNoBroker) trace_.info("node {} leads the metadata log", leader.v);
-  if (leader == config_.node_id && broker_epoch_.v < 0) register_self();
+  const bool known = leader != kNoBroker;
+  auto view = std::make_shared<View>(*view_);
+  view->controller = leader;
+  publish(std::move(view));
+  if (!config_.is_broker) {
+    if (known) started({});
+  } else if (known && !lifecycle_) {
+    incarnation_ = env_.random->uuid();
+    lifecycle_ = std::make_unique<Lifecycle>(*env_.control_loop, *env_.clock, trace_, config_.node_id,
+                                             lifecycle_links());
+    if (founding_->voters.size() == 1 && leader == config_.node_id) {
+      register_alone();
+    } else {
+      lifecycle_->begin();
+    }
+  }
+  if (lifecycle_) lifecycle_->on_controller_changed(known);
 }
 
 void Broker::started(Status status) {
@@ -359,28 +394,118 @@ void Broker::started(Status status) {
   }
 }
 
-void Broker::register_self() {
+std::string Broker::waiting_for() const {
+  if (!ready_) return {};
+  if (!founding_) return "the metadata quorum";
+  return lifecycle_ ? lifecycle_->waiting_for() : "a leader of the metadata log";
+}
+
+bool Broker::is_registered(const meta::Image& image) const {
+  const meta::Broker* self = image.broker(config_.node_id);
+  return self != nullptr && self->incarnation == incarnation_ && !incarnation_.is_zero();
+}
+
+control::RegisterBroker Broker::registration() const {
   control::RegisterBroker request;
   request.id = config_.node_id;
   request.cluster_id = founding_->cluster_id;
-  request.incarnation = env_.random->uuid();
+  request.incarnation = incarnation_;
   request.endpoints = config_.advertised;
+  if (config_.internal) request.endpoints.push_back(*config_.internal);
+  request.features = control::supported_features();
   request.rack = config_.rack;
   request.log_dirs = host_.ids_to_register();
-  request.alone = founding_->voters.size() == 1;
+  request.clean_epoch = host_.clean_epoch();
+  if (const auto given = config_.settings->find(kMinInsyncReplicas); given != config_.settings->end()) {
+    const Result<int64_t> value = meta::parse_config_int(given->second);
+    if (value.ok()) request.min_insync_replicas = static_cast<int32_t>(*value);
+  }
+  return request;
+}
+
+// A node that is the whole quorum is unfenced at once: nobody else could do anything for its partitions.
+void Broker::register_alone() {
+  control::RegisterBroker request = registration();
+  request.alone = true;
   ledger_.submit(std::move(request), [this](Result<control::RegisterBrokerReply> r) {
     if (!r.ok() || !r->outcome.ok()) {
       started(r.ok() ? Error(r->outcome.error, r->outcome.message) : r.error());
       return;
     }
-    broker_epoch_ = r->epoch;
-    host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
-    host_.forget_manifests();
-    arm_housekeeping();
-    cleaner_.start();
-    scrubber_->start();
+    lifecycle_->adopt(r->epoch);
+    on_registered(r->epoch);
     started({});
   });
+}
+
+Lifecycle::Links Broker::lifecycle_links() {
+  Lifecycle::Links links;
+  links.register_broker = [this](control::RegisterBroker request, auto done) {
+    request.own = ledger_.leading();
+    ask(std::move(request), std::move(done));
+  };
+  links.heartbeat = [this](control::BrokerHeartbeat request, auto done) {
+    const bool catching_up = request.epoch.v < 0;
+    if (ledger_.leading()) {
+      ledger_.submit(std::move(request), std::move(done),
+                     catching_up ? MetadataLedger::Until::published : MetadataLedger::Until::committed);
+      return;
+    }
+    ask_remote(request, catching_up ? kWaitForEver : kNoWait,
+               [done = std::move(done)](Result<control::BrokerReply> r) {
+                 if (!r.ok()) {
+                   done(std::move(r).error());
+                 } else if (auto* reply = std::get_if<control::BrokerHeartbeatReply>(&*r)) {
+                   done(std::move(*reply));
+                 } else {
+                   done(Error(ErrorCode::corrupt, "a reply to another question"));
+                 }
+               });
+  };
+  links.registration = [this] { return registration(); };
+  links.published = [this] { return ledger_.published(); };
+  links.offline_log_dirs = [this] {
+    std::vector<Uuid> offline;
+    for (const PartitionHost::DirectoryInfo& d : host_.directories()) {
+      if (d.state->failed() && !d.id.is_zero()) offline.push_back(d.id);
+    }
+    return offline;
+  };
+  links.interval_ms = [this] { return setting_int(*view_->image, "broker.heartbeat.interval.ms"); };
+  links.on_registered = [this](BrokerEpoch epoch) { on_registered(epoch); };
+  links.on_serving = [this] { check_serving(); };
+  links.on_refused = [this](const Error& why) { started(why); };
+  return links;
+}
+
+void Broker::on_registered(BrokerEpoch epoch) {
+  const bool first = broker_epoch_.v < 0;
+  broker_epoch_ = epoch;
+  next_id_ = ids_end_;
+  if (!first) return;
+  host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
+  host_.forget_manifests();
+  arm_housekeeping();
+  cleaner_.start();
+  scrubber_->start();
+}
+
+// Clients are answered when what they are told and what the cluster thinks of this broker agree.
+void Broker::check_serving() {
+  if (!ready_ || !lifecycle_ || !lifecycle_->waiting_for().empty()) return;
+  const meta::Broker* self = view_->image->broker(config_.node_id);
+  if (self != nullptr && !self->fenced && is_registered(*view_->image)) started({});
+}
+
+// Its process is gone, though its machine answers: no need to wait for the end of its session.
+void Broker::on_refused(BrokerId node) {
+  if (stopping_ || !ledger_.leading() || broker_epoch_.v < 0) return;
+  const meta::Broker* known = ledger_.controller()->image().broker(node);
+  if (known == nullptr || known->fenced) return;
+  ask(control::BrokerUnreachable{node, known->epoch, config_.node_id, broker_epoch_},
+      [this, node](const Result<control::BrokerUnreachableReply>& r) {
+        if (r.ok() && r->fenced) trace_.warn("broker {} refuses connections: it is fenced", node.v);
+      });
 }
 
 // --- metadata ---
@@ -396,6 +521,7 @@ void Broker::on_committed(std::shared_ptr<const meta::Image> image, meta::Delta 
 }
 
 void Broker::next_change() {
+  if (stop_wanted_) return std::exchange(stop_wanted_, nullptr)();
   if (changes_.empty()) {
     changing_ = false;
     return;
@@ -416,7 +542,7 @@ void Broker::next_change() {
   }
   // Nothing is served before this broker has registered: its leader epochs come with the registration.
   if (const meta::Broker* self = change->image->broker(config_.node_id)) {
-    if (broker_epoch_.v < 0) host_.expect(self->log_dirs);
+    if (!is_registered(*change->image)) host_.expect(self->log_dirs);
     for (const Uuid& id : change->delta.topics) plan_topic(*change, id);
   }
   run_change(std::move(change));
@@ -450,8 +576,11 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
       if (row[i]->leader_epoch() != state.leader_epoch) change.to_lead.emplace_back(row[i], leadership);
       continue;
     }
-    Result<PartitionHost::OpenPlan> plan = host_.plan(
-        {{topic->name, PartitionId(static_cast<int32_t>(i))}, id, config, leadership, broker_epoch_.v < 0});
+    Result<PartitionHost::OpenPlan> plan = host_.plan({{topic->name, PartitionId(static_cast<int32_t>(i))},
+                                                       id,
+                                                       config,
+                                                       leadership,
+                                                       !is_registered(*change.image)});
     if (!plan.ok()) {
       trace_.error("{}-{}: {}", topic->name, i, plan.error().message);
       continue;
@@ -546,6 +675,7 @@ void Broker::publish(std::shared_ptr<const View> view) {
   for (const std::unique_ptr<Shard>& shard : shards_) {
     shard->loop->post([s = shard.get(), view] { s->view = view; });
   }
+  check_serving();
 }
 
 // A coordinator per partition of __consumer_offsets that is led here, on the loop its number names.
@@ -616,14 +746,6 @@ int64_t Broker::setting_int(const meta::Image& image, std::string_view key) cons
   const Result<int64_t> value = meta::parse_config_int(*text);
   ASSERT(value.ok());
   return *value;
-}
-
-std::optional<io::Endpoint> Broker::advertised_endpoint(const std::string& listener, BrokerId broker) const {
-  if (broker != config_.node_id) return std::nullopt;
-  for (const meta::Endpoint& e : config_.advertised) {
-    if (e.name == listener) return io::Endpoint{e.host, e.port};
-  }
-  return std::nullopt;
 }
 
 void Broker::ensure_offsets_topic() {
@@ -849,22 +971,67 @@ std::string Broker::ailment() const {
 
 // --- stop ---
 
+void Broker::leave(std::function<void()> done) {
+  env_.control_loop->post([this, done = std::move(done)]() mutable {
+    bool others = false;
+    view_->image->brokers().for_each([&](BrokerId id, const meta::BrokerRef& b) {
+      others = others || (id != config_.node_id && !b->fenced);
+    });
+    if (!lifecycle_ || !others || ledger_.failed()) return hand_over_quorum(std::move(done));
+    lifecycle_->leave(kLeaveTimeoutMs,
+                      [this, done = std::move(done)]() mutable { hand_over_quorum(std::move(done)); });
+  });
+}
+
+// To the voter that has most of the log; the next election then does not wait for this one's silence.
+void Broker::hand_over_quorum(std::function<void()> done) {
+  BrokerId to = kNoBroker;
+  if (ledger_.leading()) {
+    LogIndex best{-1};
+    for (const raft::PeerStatus& p : ledger_.runner().peers()) {
+      if (!ledger_.runner().membership().is_voter(p.node) || p.match <= best) continue;
+      best = p.match;
+      to = p.node;
+    }
+  }
+  if (to == kNoBroker || !ledger_.runner().transfer_leadership(to).ok()) return done();
+  const int64_t until_ms = env_.clock->now().mono_ms + kHandOverTimeoutMs;
+  auto wait = std::make_shared<std::function<void()>>();
+  *wait = [this, until_ms, done = std::move(done), weak = std::weak_ptr<std::function<void()>>(wait)] {
+    const auto self = weak.lock();
+    if (!ledger_.leading() || env_.clock->now().mono_ms >= until_ms || !self) return done();
+    env_.control_loop->call_after(kHandOverStepMs, [self] { (*self)(); });
+  };
+  env_.control_loop->call_after(kHandOverStepMs, [wait] { (*wait)(); });
+}
+
 void Broker::stop(std::function<void(Status)> done) {
   env_.control_loop->post([this, done = std::move(done)]() mutable {
     if (stopping_) return;
     stopping_ = true;
-    disk_watch_.stop();
-    scrubber_->stop();
-    if (finding_) finding_->stop();
-    peers_.close();
-    if (view_->groups) {
-      for (const auto& runner : view_->groups->by_partition) {
-        if (runner) runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
-      }
+    if (starting_job_ || changing_) {
+      stop_wanted_ = [this, done = std::move(done)]() mutable { stop_all(std::move(done)); };
+    } else {
+      stop_all(std::move(done));
     }
-    for (const PartitionRef& p : hosted_partitions()) p->stop(ErrorCode::not_leader_or_follower);
-    cleaner_.stop([this, done = std::move(done)]() mutable { close_partitions(std::move(done)); });
   });
+}
+
+void Broker::stop_all(std::function<void(Status)> done) {
+  ready_ = nullptr;
+  if (finding_) finding_->stop();
+  if (lifecycle_) lifecycle_->stop();
+  ledger_.stop();
+  disk_watch_.stop();
+  scrubber_->stop();
+  peers_.close();
+  if (view_->groups) {
+    for (const auto& runner : view_->groups->by_partition) {
+      if (runner) runner->loop().post([runner] { runner->stop(ErrorCode::not_coordinator); });
+    }
+  }
+  for (const PartitionRef& p : hosted_partitions()) p->stop(ErrorCode::not_leader_or_follower);
+  cleaner_.stop([this, done = std::move(done)]() mutable { close_partitions(std::move(done)); });
 }
 
 void Broker::close_partitions(std::function<void(Status)> done) {
@@ -901,8 +1068,10 @@ void Broker::finish_stop(const std::shared_ptr<Closing>& closing) {
       [this, closing, status] {
         if (const Status s = host_.write_checkpoints(closing->partitions); !s.ok()) *status = s;
         if (const Status s = ledger_.close(); !s.ok()) *status = s;
-        if (status->ok() && broker_epoch_.v >= 0)
-          *status = host_.write_clean_markers(closing->partitions, broker_epoch_);
+        // Who never registered has appended nothing: what the last stop vouched for still holds.
+        const std::optional<BrokerEpoch> epoch =
+            broker_epoch_.v >= 0 ? std::optional(broker_epoch_) : host_.clean_epoch();
+        if (status->ok() && epoch) *status = host_.write_clean_markers(closing->partitions, *epoch);
       },
       [closing, status] { closing->done(*status); });
 }

@@ -22,9 +22,11 @@
 #include "broker/disk_watch.h"
 #include "broker/founding.h"
 #include "broker/group_settings.h"
+#include "broker/lifecycle.h"
 #include "broker/metadata_ledger.h"
 #include "broker/partition_host.h"
 #include "broker/peers.h"
+#include "broker/quorum_description.h"
 #include "broker/scrubber.h"
 #include "broker/shard.h"
 #include "broker/view.h"
@@ -37,6 +39,8 @@
 #include "io/random.h"
 
 namespace millrace::broker {
+
+class Call;
 
 struct BrokerEnvironment {
   std::vector<io::Loop*> loops;  // data loops; requests run to completion here
@@ -62,6 +66,7 @@ struct BrokerConfig {
   std::vector<io::Endpoint> bootstrap;      // controller.quorum.bootstrap.servers
   std::optional<meta::Endpoint> internal;   // where other nodes reach this one
   int64_t election_timeout_ms = 1000;
+  bool is_broker = true;
   std::optional<std::string> rack;
   std::shared_ptr<const meta::ConfigValues>
       settings;  // what the properties say, for DescribeConfigs and defaults
@@ -79,6 +84,10 @@ class Broker {
   /// Opens the directories, replays the metadata log, recovers and opens every partition, publishes the first
   /// view. From any thread, once; `ready` runs on the control loop.
   void start(std::function<void(Status)> ready);
+  /// Before stop(), while others are still answered: what this broker leads is led by others, and so is the
+  /// metadata log. Bounded by some seconds. From any thread, also while start() waits; `done` runs on the
+  /// control loop.
+  void leave(std::function<void()> done);
   /// Closes everything; with success the next start is clean. Connections are to be closed before. From any
   /// thread; `done` runs on the control loop. Nothing of the broker runs after it.
   void stop(std::function<void(Status)> done);
@@ -94,9 +103,6 @@ class Broker {
   std::optional<std::string> setting(const meta::Image& image, std::string_view key) const;
   bool setting_bool(const meta::Image& image, std::string_view key) const;
   int64_t setting_int(const meta::Image& image, std::string_view key) const;
-
-  /// Where `broker` is reached through the listener of this name.
-  std::optional<io::Endpoint> advertised_endpoint(const std::string& listener, BrokerId broker) const;
 
   /// Hands a request to the active controller; `done(Result<Reply>)` runs on `home` after the change can be
   /// seen there. From any loop. If another node leads the metadata log, requests of the kinds that brokers
@@ -117,7 +123,7 @@ class Broker {
     if constexpr (control::kTravels<Request>) {
       if (!ledger_.leading()) {
         using Reply = control::ReplyTo<Request>;
-        ask_remote(control::BrokerRequest(std::move(request)),
+        ask_remote(control::BrokerRequest(std::move(request)), kSeenTimeoutMs,
                    [done = std::move(done)](Result<control::BrokerReply> r) mutable {
                      if (!r.ok()) {
                        done(Result<Reply>(std::move(r).error()));
@@ -133,6 +139,31 @@ class Broker {
     ledger_.submit(std::move(request), std::move(done));
   }
 
+  /// Whether there may be other nodes: then what is for the controller is passed on. From any loop.
+  bool has_peers() const { return config_.internal.has_value(); }
+  /// Answers `call` with what the active controller's node says to it, or runs `here` on the call's loop: if
+  /// it is this one, or after a while without any. From any loop.
+  void pass_on(ledger::ForwardRequest request, std::shared_ptr<Call> call,
+               std::function<void(const ledger::ForwardRequest&)> here);
+
+  /// What `read` finds in the controller's state; not_controller if it is elsewhere. From any loop.
+  template <class Read, class Done>
+  void read_controller(io::Loop& home, Read read, Done done) {
+    env_.control_loop->post([this, &home, read = std::move(read), done = std::move(done)]() mutable {
+      using Value = decltype(read(*ledger_.controller()));
+      Result<Value> r = Error(ErrorCode::not_controller, "this node does not lead the metadata log");
+      if (ledger_.leading()) r = read(*ledger_.controller());
+      home.post([done = std::move(done), r = std::move(r)]() mutable { done(std::move(r)); });
+    });
+  }
+  /// As its leader sees it; not_controller elsewhere. From any loop.
+  void describe_quorum(io::Loop& home, std::function<void(Result<QuorumDescription>)> done);
+  /// Promotes a follower of the metadata log, or removes a voter; `done` when that is committed. Errors:
+  /// not_controller, duplicate_voter, voter_not_found, invalid_request, concurrent_transactions,
+  /// request_timed_out. From any loop.
+  void change_voters(io::Loop& home, raft::ChangeKind kind, BrokerId node, const Uuid& directory,
+                     std::function<void(Status)> done);
+
   /// Creates __consumer_offsets if it is not there. From any loop; returns at once.
   void ensure_offsets_topic();
   /// Creates `topic` with the defaults, as auto.create.topics.enable has it. From any loop; returns at once.
@@ -146,12 +177,17 @@ class Broker {
   ledger::JoinReply on_join(const ledger::JoinRequest& request);
   /// `done` once, on the control loop.
   void on_broker_request(control::BrokerRequest request, std::function<void(control::BrokerAnswer)> done);
+  void on_forward(ledger::ForwardRequest request, std::function<void(const ledger::ForwardReply&)> done);
 
   /// A producer id that was never given before; `done` runs on `home`.
   void next_producer_id(io::Loop& home, std::function<void(Result<ProducerId>)> done);
 
   // On the control loop.
   const PartitionHost& host() const { return host_; }
+  /// What a start that has not come to its end waits for, for people; empty when it serves.
+  std::string waiting_for() const;
+  /// Whether this is the registration of this very process: only then is what `image` says it leads led.
+  bool is_registered(const meta::Image& image) const;
   /// Empty while all is well, else what is wrong with the storage, for people.
   std::string ailment() const;
 
@@ -160,17 +196,32 @@ class Broker {
   struct Closing;
 
   // start, in order
+  void run_at_start(std::function<void()> job, std::function<void()> then);
   void on_directories_open(const Status& status);
   void find_quorum();
   void take_part(ledger::Founding founding);
   void start_quorum(const ledger::Founding& founding);
   void keep_joined();
   void on_leader(BrokerId leader);
-  void register_self();
+  void register_alone();
   void started(Status status);
 
-  void ask_remote(const control::BrokerRequest& request,
+  static constexpr int64_t kNoWait = 0;
+  static constexpr int64_t kSeenTimeoutMs = 5'000;
+  static constexpr int64_t kWaitForEver = INT64_MAX;
+  /// Waits up to `seen_timeout_ms` until what the answer rests on is published here.
+  void ask_remote(const control::BrokerRequest& request, int64_t seen_timeout_ms,
                   std::function<void(Result<control::BrokerReply>)> done);
+  Result<QuorumDescription> describe_quorum() const;
+  struct Passing;
+  void try_passing(std::shared_ptr<Passing> passing);
+  Lifecycle::Links lifecycle_links();
+  control::RegisterBroker registration() const;
+  void on_registered(BrokerEpoch epoch);
+  /// Told the world if this broker serves now.
+  void check_serving();
+  void on_refused(BrokerId node);
+  void hand_over_quorum(std::function<void()> done);
 
   // applying committed metadata
   void on_committed(std::shared_ptr<const meta::Image> image, meta::Delta delta,
@@ -199,6 +250,7 @@ class Broker {
   void retry_unopened();
   void register_metrics();
   Cleaner::Environment cleaner_environment();
+  void stop_all(std::function<void(Status)> done);
   void close_partitions(std::function<void(Status)> done);
 
   BrokerEnvironment env_;
@@ -212,9 +264,10 @@ class Broker {
   std::optional<ledger::Founding> founding_;  // how this node's quorum began, once it is known
   std::unique_ptr<QuorumFounding> finding_;
   std::function<void(Status)> ready_;
-  BrokerId leader_ = kNoBroker;        // of the metadata log
-  int64_t leader_heard_ms_ = 0;        // on a node that only follows
-  std::optional<BrokerId> join_hint_;  // whom to ask for being let in
+  BrokerId leader_ = kNoBroker;                  // of the metadata log
+  int64_t leader_heard_ms_ = 0;                  // on a node that only follows
+  std::optional<BrokerId> join_hint_;            // whom to ask for being let in
+  std::map<BrokerId, Uuid> joined_directories_;  // of those that joined here, as leader
   bool joining_ = false;
   Cleaner cleaner_;
   std::unique_ptr<Scrubber> scrubber_;
@@ -223,6 +276,9 @@ class Broker {
   std::shared_ptr<const View> view_;            // the newest
   std::deque<std::shared_ptr<Change>> changes_;
   bool changing_ = false;
+  std::unique_ptr<Lifecycle> lifecycle_;
+  size_t next_forward_loop_ = 0;
+  Uuid incarnation_;  // of this process
   BrokerEpoch broker_epoch_{-1};
   std::map<std::string, bool> being_created_;
   ProducerId next_id_{0};
@@ -232,6 +288,8 @@ class Broker {
   bool checkpoint_wanted_ = false;
   bool partitions_gone_ = false;  // since the last checkpoint
   bool making_room_ = false;
+  bool starting_job_ = false;  // on the pool
+  std::function<void()> stop_wanted_;
   bool stopping_ = false;
 };
 

@@ -9,16 +9,31 @@ Now Call::now() const {
 }
 
 bool Call::connected() const {
-  return responder_.connected();
+  return sink_.armed() || responder_.connected();
 }
 
 void Call::no_reply() {
+  ASSERT(!sink_.armed());  // nothing of the kind is passed on
   record_latency();
   responder_.no_reply();
 }
 
 void Call::close_connection() {
+  sink_ = {};
   responder_.close_connection();
+}
+
+void Call::reply_encoded(ByteView body) {
+  wire::Writer writer;
+  wire::encode_response_header(writer, api_->key, version(), header_.correlation_id);
+  writer.write_raw(body);
+  finish(writer.take_framed(), 0);
+}
+
+void Call::finish_forwarded(Bytes body) {
+  ASSERT(loop().is_here());
+  record_latency();
+  sink_.take(std::move(body));
 }
 
 void Call::finish(Payload framed, int64_t mute_ms) {

@@ -65,7 +65,40 @@ constexpr auto kRoutes = std::to_array<Route>({
     route<wire::DescribeClusterRequest>(),
     route<wire::ListConfigResourcesRequest>(),
     route<wire::DescribeTopicPartitionsRequest>(),
+    route<wire::ElectLeadersRequest>(),
+    route<wire::AlterPartitionReassignmentsRequest>(),
+    route<wire::ListPartitionReassignmentsRequest>(),
+    route<wire::DescribeQuorumRequest>(),
+    route<wire::UpdateFeaturesRequest>(),
+    route<wire::UnregisterBrokerRequest>(),
+    route<wire::AddRaftVoterRequest>(),
+    route<wire::RemoveRaftVoterRequest>(),
 });
+
+// What only the active controller can answer: passed on whole to the node where it is.
+constexpr auto kForController = std::to_array<wire::ApiKey>({
+    wire::ApiKey::create_topics,
+    wire::ApiKey::delete_topics,
+    wire::ApiKey::alter_configs,
+    wire::ApiKey::create_partitions,
+    wire::ApiKey::elect_leaders,
+    wire::ApiKey::incremental_alter_configs,
+    wire::ApiKey::alter_partition_reassignments,
+    wire::ApiKey::list_partition_reassignments,
+    wire::ApiKey::describe_quorum,
+    wire::ApiKey::update_features,
+    wire::ApiKey::unregister_broker,
+    wire::ApiKey::add_raft_voter,
+    wire::ApiKey::remove_raft_voter,
+});
+
+constexpr std::array<bool, kApiSlots> make_for_controller() {
+  std::array<bool, kApiSlots> table{};
+  for (const wire::ApiKey key : kForController) table[static_cast<size_t>(key)] = true;
+  return table;
+}
+
+constexpr std::array<bool, kApiSlots> kIsForController = make_for_controller();
 
 constexpr std::array<Invoke, kApiSlots> make_table() {
   std::array<Invoke, kApiSlots> table{};
@@ -119,9 +152,45 @@ void Dispatcher::on_request(const std::shared_ptr<link::ConnectionContext>& cont
     return;
   }
   const MutableByteView body = request.body;
+  if (broker_.has_peers() && kIsForController[static_cast<size_t>(key)]) {
+    ledger::ForwardRequest passed;
+    passed.api_key = key;
+    passed.api_version = version;
+    passed.client_id = request.header.client_id.value_or("");
+    passed.listener = context->listener;
+    passed.body = Slice::copy_of(body);
+    const SharedCall call =
+        share(Call(shard, context, *api, std::move(request.header), std::move(request.responder), start_ns));
+    broker_.pass_on(std::move(passed), call, [handler, call](const ledger::ForwardRequest& r) {
+      Bytes copy(r.body.view().begin(), r.body.view().end());
+      (void)handler(std::move(*call), copy);  // the dropped Call closes the connection
+    });
+    return;
+  }
   const Status done = handler(
       Call(shard, context, *api, std::move(request.header), std::move(request.responder), start_ns), body);
   if (!done.ok()) complain(api->name, done.error().message);  // the dropped Call closes the connection
+}
+
+void run_forwarded(Shard& shard, const ledger::ForwardRequest& request, ForwardSink sink) {
+  const wire::ApiInfo* api = wire::find_api(request.api_key);
+  const Invoke handler = find_handler(request.api_key);
+  if (api == nullptr || handler == nullptr || !api->serves(request.api_version) ||
+      !kIsForController[static_cast<size_t>(request.api_key)]) {
+    return;
+  }
+  auto context = std::make_shared<link::ConnectionContext>();
+  context->loop = shard.loop;
+  context->loop_index = shard.index;
+  context->listener = request.listener;
+  wire::RequestHeader header;
+  header.request_api_key = request.api_key;
+  header.request_api_version = request.api_version;
+  header.client_id = request.client_id;
+  Bytes body(request.body.view().begin(), request.body.view().end());
+  const int64_t start_ns = shard.broker.environment().clock->mono_ns();
+  (void)handler(Call(shard, std::move(context), *api, std::move(header), std::move(sink), start_ns),
+                body);  // the dropped sink says so
 }
 
 void Dispatcher::on_connection_closed(const link::ConnectionContext&) {}

@@ -4,7 +4,9 @@
 
 #include <memory>
 
+#include "broker/call.h"
 #include "broker/shard.h"
+#include "ledger/quorum_messages.h"
 #include "link/service.h"
 
 namespace millrace::broker {
@@ -18,6 +20,10 @@ class Dispatcher final : public link::Service {
  private:
   Broker& broker_;
 };
+
+/// Runs a request that another node passed on, on `shard`'s loop: the same handler, the response's body to
+/// `sink`. What is not passed on, cannot be decoded or is of a version that is not served drops the sink.
+void run_forwarded(Shard& shard, const ledger::ForwardRequest& request, ForwardSink sink);
 
 /// Whether some handler serves this API: what ApiVersions may advertise.
 bool is_handled(int16_t api_key);

@@ -45,8 +45,7 @@ void QuorumFounding::begin(Found found) {
 
 void QuorumFounding::found_alone() {
   ledger::Founding f;
-  f.cluster_id =
-      params_.configured_cluster.is_zero() ? params_.proposed_cluster : params_.configured_cluster;
+  f.cluster_id = params_.configured_cluster.is_zero() ? params_.proposed_cluster : params_.configured_cluster;
   f.voters = {{params_.self, params_.directory}};
   finish(std::move(f));
 }

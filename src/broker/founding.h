@@ -1,10 +1,10 @@
 // How a node with an empty directory comes to a quorum, without a format step.
 //
-// The sole configured voter founds a cluster alone; so does a controller whose bootstrap servers are itself. One of several configured voters asks all the others, and
-// founds only when every one of them answers that its directory is empty, too; the quorum then consists of
-// these directories. A listed voter whose directory is empty while another one's is not has lost its vote: it
-// follows, and never votes until it is replaced. Any other node takes over what a founded one tells and
-// follows. Lives on the control loop.
+// The sole configured voter founds a cluster alone; so does a controller whose bootstrap servers are itself.
+// One of several configured voters asks all the others, and founds only when every one of them answers that
+// its directory is empty, too; the quorum then consists of these directories. A listed voter whose directory
+// is empty while another one's is not has lost its vote: it follows, and never votes until it is replaced.
+// Any other node takes over what a founded one tells and follows. Lives on the control loop.
 #pragma once
 
 #include <functional>

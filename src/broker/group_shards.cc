@@ -7,6 +7,8 @@ namespace millrace::broker {
 Result<std::shared_ptr<GroupRunner>> find_group_runner(const Call& call, std::string_view group) {
   const std::shared_ptr<const GroupShards>& shards = call.view().groups;
   if (!shards || shards->by_partition.empty()) {
+    if (call.view().image->topic(kOffsetsTopic) != nullptr)
+      return Error(ErrorCode::not_coordinator, "another broker coordinates this group");
     call.broker().ensure_offsets_topic();
     return Error(ErrorCode::coordinator_not_available, "the offsets topic is being created");
   }

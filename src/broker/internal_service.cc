@@ -62,6 +62,14 @@ void InternalService::on_request(const std::shared_ptr<link::ConnectionContext>&
                               [slot, header = std::move(request.header)](const control::BrokerAnswer& a) {
                                 answer(*slot, header, control::encode(a));
                               });
+  } else if (api == ledger::kForwardApi) {
+    Result<ledger::ForwardRequest> passed = ledger::decode_forward_request(request.body);
+    if (!passed.ok()) return refuse(passed.error().message);
+    auto slot = std::make_shared<link::Responder>(std::move(request.responder));
+    broker_.on_forward(std::move(*passed),
+                       [slot, header = std::move(request.header)](const ledger::ForwardReply& r) {
+                         answer(*slot, header, ledger::encode(r));
+                       });
   } else {
     refuse("api " + std::to_string(request.header.request_api_key) + " is not served here");
   }

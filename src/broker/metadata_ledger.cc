@@ -96,14 +96,23 @@ void MetadataLedger::when_published(LogIndex index, int64_t timeout_ms, std::fun
   }
   auto shared = std::make_shared<std::function<void()>>(std::move(f));
   waiting_.emplace(index, shared);
+  if (timeout_ms == INT64_MAX) return;
   env_.loop->call_after(timeout_ms, [weak = std::weak_ptr<std::function<void()>>(shared)] {
     if (const auto waiting = weak.lock(); waiting && *waiting) std::exchange(*waiting, nullptr)();
   });
 }
 
-void MetadataLedger::hold(std::function<void(ErrorCode)> release_one) {
-  held_.push_back({appended_, std::move(release_one)});
+void MetadataLedger::hold(Until until, std::function<void(ErrorCode)> release_one) {
+  (until == Until::committed ? held_committed_ : held_).push_back({appended_, std::move(release_one)});
   release();
+}
+
+void MetadataLedger::release_up_to(std::deque<Held>& held, LogIndex index) {
+  while (!held.empty() && held.front().at <= index) {
+    Held h = std::move(held.front());
+    held.pop_front();
+    h.release(ErrorCode::none);
+  }
 }
 
 void MetadataLedger::on_commit(const std::vector<raft::Entry>& entries) {
@@ -145,8 +154,10 @@ void MetadataLedger::on_leadership(bool leading) {
   if (!leading) {
     if (tick_timer_ != 0) env_.loop->cancel(std::exchange(tick_timer_, 0));
     controller_.reset();
-    std::deque<Held> held = std::exchange(held_, {});
-    for (Held& h : held) h.release(ErrorCode::not_controller);
+    for (std::deque<Held>* all : {&held_, &held_committed_}) {
+      std::deque<Held> held = std::exchange(*all, {});
+      for (Held& h : held) h.release(ErrorCode::not_controller);
+    }
     return;
   }
   controller_ = std::make_unique<control::Controller>(start_.quorum.self, start_.settings, committed_);
@@ -170,6 +181,7 @@ void MetadataLedger::on_leader(BrokerId leader) {
 }
 
 void MetadataLedger::publish() {
+  release_up_to(held_committed_, committed_.applied_index());
   if (publishing_) return;
   if (published_ == committed_.applied_index()) {
     release();
@@ -187,11 +199,8 @@ void MetadataLedger::publish() {
 }
 
 void MetadataLedger::release() {
-  while (!held_.empty() && held_.front().at <= published_) {
-    Held h = std::move(held_.front());
-    held_.pop_front();
-    h.release(ErrorCode::none);
-  }
+  release_up_to(held_committed_, committed_.applied_index());
+  release_up_to(held_, published_);
   while (!waiting_.empty() && waiting_.begin()->first <= published_) {
     const std::shared_ptr<std::function<void()>> f = waiting_.begin()->second;
     waiting_.erase(waiting_.begin());

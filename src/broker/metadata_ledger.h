@@ -48,6 +48,7 @@ class MetadataLedger {
   const ledger::RaftRunner& runner() const { return runner_; }
   ledger::RaftRunner& runner() { return runner_; }
   bool leading() const { return leading_; }
+  LogIndex committed() const { return committed_.applied_index(); }
   /// What is committed and published here.
   LogIndex published() const { return published_; }
   /// `f` once, on the loop: when entry `index` is published here, or `timeout_ms` have passed.
@@ -62,11 +63,14 @@ class MetadataLedger {
   void abandon(const Error& why) { runner_.abandon(why); }
   /// Why the log failed for good; empty while it works.
   const std::string& failure() const { return failure_; }
+  bool failed() const { return !failure_.empty(); }
 
-  /// One request to the controller; `done(Result<Reply>)` once, on the loop. Errors: not_controller,
-  /// kafka_storage_error (the metadata log failed, or finds no space; nothing was recorded).
+  enum class Until : uint8_t { committed, published };
+  /// One request to the controller; `done(Result<Reply>)` once, on the loop, when what it saw is committed,
+  /// or also published here. Errors: not_controller, kafka_storage_error (the metadata log failed, or finds
+  /// no space; nothing was recorded).
   template <class Request, class Done>
-  void submit(Request request, Done done) {
+  void submit(Request request, Done done, Until until = Until::published) {
     using Reply = decltype(decide(request).reply);
     if (!leading_) {
       done(Result<Reply>(
@@ -79,7 +83,7 @@ class MetadataLedger {
       done(Result<Reply>(std::move(appended).error()));
       return;
     }
-    hold([reply = std::move(decision.reply), done = std::move(done)](ErrorCode code) mutable {
+    hold(until, [reply = std::move(decision.reply), done = std::move(done)](ErrorCode code) mutable {
       if (code != ErrorCode::none) {
         done(Result<Reply>(Error(code, "the metadata log could not be written")));
       } else {
@@ -108,8 +112,9 @@ class MetadataLedger {
   Status append(std::span<const meta::Record> records, bool atomic);
   void arm_tick(int64_t at_mono_ms);
   void tick();
-  /// Keeps a reply until everything the machine has seen is published.
-  void hold(std::function<void(ErrorCode)> release);
+  /// Keeps a reply until everything the machine has seen is committed or published.
+  void hold(Until until, std::function<void(ErrorCode)> release);
+  static void release_up_to(std::deque<Held>& held, LogIndex index);
   void on_commit(const std::vector<raft::Entry>& entries);
   void on_snapshot(const raft::SnapshotMeta& meta, const Slice& state);
   void on_leadership(bool leading);
@@ -129,7 +134,8 @@ class MetadataLedger {
   meta::Delta delta_;     // since the last publication
   LogIndex appended_{0};  // what the machine has seen
   LogIndex published_{0};
-  std::deque<Held> held_;
+  std::deque<Held> held_;                                                    // until published
+  std::deque<Held> held_committed_;                                          // until committed
   std::multimap<LogIndex, std::shared_ptr<std::function<void()>>> waiting_;  // for publication
   io::TimerId tick_timer_ = 0;
   bool stopped_ = false;

@@ -416,6 +416,17 @@ void PartitionHost::report_strays(const std::function<bool(const Uuid& topic_id)
   }
 }
 
+std::optional<BrokerEpoch> PartitionHost::clean_epoch() const {
+  std::optional<BrokerEpoch> epoch;
+  for (size_t i = 0; i < directories_.size(); ++i) {
+    if (states_[i]->failed() || !directories_[i]->was_clean()) return std::nullopt;
+    const std::optional<BrokerEpoch> named = directories_[i]->last_broker_epoch();
+    if (!named || (epoch && epoch != named)) return std::nullopt;
+    epoch = named;
+  }
+  return epoch;
+}
+
 Status PartitionHost::begin_serving() {
   for (size_t i = 0; i < directories_.size(); ++i) {
     if (states_[i]->failed()) continue;

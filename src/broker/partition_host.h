@@ -74,7 +74,8 @@ class PartitionHost {
   std::vector<Uuid> ids_to_register() const;
   /// Empty until it is known.
   const std::string& cluster_id() const { return cluster_id_; }
-  /// New directories become those of this cluster. Blocking. Errors: inconsistent_cluster_id, those of writing.
+  /// New directories become those of this cluster. Blocking. Errors: inconsistent_cluster_id, those of
+  /// writing.
   Status claim(const std::string& cluster_id);
   /// The directory that holds the metadata log.
   const log::DataDirectory& metadata_directory() const { return *directories_.front(); }
@@ -104,6 +105,8 @@ class PartitionHost {
   /// `exists` does not know.
   void report_strays(const std::function<bool(const Uuid& topic_id)>& exists);
 
+  /// The broker epoch of the last stop, if it was clean in every directory.
+  std::optional<BrokerEpoch> clean_epoch() const;
   /// Removes the clean-shutdown markers: before the first append. Blocking.
   Status begin_serving();
   /// Writes recovery points, log starts and high watermarks. Blocking; `partitions` of any directory.

@@ -71,15 +71,10 @@ control::NewTopic automatic_topic(const Broker& broker, const meta::Image& image
   t.name = name;
   if (name == kOffsetsTopic) {
     t.partitions = static_cast<int32_t>(broker.setting_int(image, "offsets.topic.num.partitions"));
-    // Internal topics take as many replicas as there are brokers while the cluster is smaller than
-    // configured.
-    size_t live = 0;
-    image.brokers().for_each([&](BrokerId, const meta::BrokerRef& b) {
-      if (!b->fenced) ++live;
-    });
-    const int64_t wanted = broker.setting_int(image, "offsets.topic.replication.factor");
+    // As many replicas as configured; one is enough only while the cluster has one broker.
     t.replication_factor =
-        static_cast<int16_t>(std::min<int64_t>(wanted, static_cast<int64_t>(std::max<size_t>(live, 1))));
+        static_cast<int16_t>(broker.setting_int(image, "offsets.topic.replication.factor"));
+    t.fit_single_broker = true;
     t.configs.push_back({"cleanup.policy", "compact"});
     t.configs.push_back({"compression.type", "producer"});
     t.configs.push_back({"segment.bytes", broker.setting(image, "offsets.topic.segment.bytes")});

@@ -2,6 +2,7 @@
 // control loop publishes a new one by posting it to every loop, so that a reader takes no lock.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,7 @@ struct GroupShards;
 struct View {
   std::shared_ptr<const meta::Image> image;
   std::shared_ptr<const GroupShards> groups;  // null until __consumer_offsets is there
+  BrokerId controller = kNoBroker;            // who leads the metadata log, as far as is known here
   PersistentMap<Uuid, std::shared_ptr<const HostedTopic>> hosted;
 
   const HostedTopic* hosted_topic(const Uuid& id) const {
@@ -48,6 +50,32 @@ inline ErrorCode absence(const meta::Topic* topic, int32_t number, BrokerId self
     return ErrorCode::unknown_topic_or_partition;
   return topic->partitions[static_cast<size_t>(number)].leader == self ? ErrorCode::kafka_storage_error
                                                                        : ErrorCode::not_leader_or_follower;
+}
+
+/// Where `broker` is reached through the listener of this name; nullptr if it is not registered or has none.
+inline const meta::Endpoint* endpoint_of(const meta::Image& image, BrokerId broker,
+                                         std::string_view listener) {
+  const meta::Broker* b = broker == kNoBroker ? nullptr : image.broker(broker);
+  if (b == nullptr) return nullptr;
+  for (const meta::Endpoint& e : b->endpoints) {
+    if (e.name == listener) return &e;
+  }
+  return nullptr;
+}
+
+/// Whether the replica at this position is known to be out of reach: its broker is fenced or gone, or the
+/// directory it lies in is offline.
+inline bool replica_is_offline(const meta::Image& image, const meta::Partition& p, size_t position) {
+  const meta::Broker* b = image.broker(p.replicas[position]);
+  if (b == nullptr || b->fenced) return true;
+  if (position >= p.directories.size() || p.directories[position].is_zero()) return false;
+  return std::find(b->log_dirs.begin(), b->log_dirs.end(), p.directories[position]) == b->log_dirs.end();
+}
+
+/// The node that clients are told is the controller: any live broker would do, as requests are passed on.
+inline BrokerId controller_for_clients(const View& view, BrokerId self) {
+  const meta::Broker* b = view.controller == kNoBroker ? nullptr : view.image->broker(view.controller);
+  return b == nullptr || b->fenced ? self : view.controller;
 }
 
 /// Broker ids as replies carry them.

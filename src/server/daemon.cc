@@ -7,6 +7,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 
 #include "server/config.h"
 #include "server/node.h"
@@ -84,7 +85,12 @@ int run_daemon(const DaemonOptions& options) {
     storage_lost = true;
     (void)::kill(::getpid(), SIGTERM);
   });
-  if (const Status started = node.start(); !started.ok()) {
+  const auto stop_asked = [&signals] {
+    const timespec at_once{};
+    return sigtimedwait(&signals, nullptr, &at_once) > 0;
+  };
+  if (const Status started = node.start(stop_asked); !started.ok()) {
+    if (started.code() == ErrorCode::cancelled) return storage_lost ? kExitStorage : 0;
     fmt::print(stderr, "millrace: {}\n", started.error().message);
     return exit_code_of(started.error());
   }

@@ -1,6 +1,7 @@
 #include "server/node.h"
 
 #include <algorithm>
+#include <chrono>
 #include <future>
 
 #include "millrace/version.h"
@@ -13,6 +14,7 @@ constexpr size_t kDiskThreads = 4;
 constexpr uint64_t kDescriptorReserve = 512;
 constexpr size_t kInternalConnectionsMax = 10'000;
 constexpr int64_t kFirstBytesTimeoutMs = 5'000;
+constexpr std::chrono::milliseconds kGiveUpCheck{50};
 
 meta::SecurityProtocol protocol_of(SecurityProtocol p) {
   switch (p) {
@@ -42,7 +44,7 @@ Node::Node(ServerConfig config, TraceSink* sink, std::function<void()> on_storag
 
 Node::~Node() = default;
 
-Status Node::start() {
+Status Node::start(const std::function<bool()>& give_up) {
   begun_ns_ = clock_.mono_ns();
   for (const ConfigNote& note : config_.notes()) {
     if (note.level >= TraceLevel::warn) {
@@ -70,10 +72,13 @@ Status Node::start() {
   control_->start();
   loops_->start();
 
-  Status status = bind_listeners();
-  if (status.ok()) status = wait_for_broker();
-  if (status.ok()) status = listen_admin();
+  const Status status = run_start(give_up);
+  if (status.code() == ErrorCode::cancelled) {
+    (void)stop();  // it has said what went wrong
+    return status;
+  }
   if (!status.ok()) {
+    stop_admin();
     listeners_.clear();
     disk_->stop();
     loops_->stop();
@@ -87,6 +92,14 @@ Status Node::start() {
   begin_accepting();
   announce();
   return {};
+}
+
+// The admin listener comes first: whoever asks it is told what a start waits for.
+Status Node::run_start(const std::function<bool()>& give_up) {
+  TRY(bind_listeners());
+  make_broker();
+  TRY(listen_admin());
+  return wait_for_broker(give_up);
 }
 
 // Bound before the broker starts, so that the advertised ports are known and a taken port is told at once;
@@ -145,6 +158,7 @@ broker::BrokerConfig Node::broker_config() const {
     e.protocol = protocol_of(l.protocol);
     c.internal = std::move(e);
   }
+  c.is_broker = config_.is_broker;
   c.rack = config_.rack;
   c.settings = std::make_shared<const meta::ConfigValues>(config_.given());
   c.fetch_bytes_max = static_cast<size_t>(config_.number("fetch.max.bytes"));
@@ -152,7 +166,7 @@ broker::BrokerConfig Node::broker_config() const {
   return c;
 }
 
-Status Node::wait_for_broker() {
+void Node::make_broker() {
   broker::BrokerEnvironment environment;
   for (size_t i = 0; i < loops_->size(); ++i) environment.loops.push_back(&loops_->at(i));
   environment.control_loop = control_.get();
@@ -186,10 +200,16 @@ Status Node::wait_for_broker() {
   internal_connections_ =
       std::make_unique<link::ConnectionSet>(*control_, loops_->size(), clock_, *internal_service_, limits,
                                             kInternalConnectionsMax, trace_.named("net"));
+}
+
+Status Node::wait_for_broker(const std::function<bool()>& give_up) {
   TRY(listen_internal());
-  std::promise<Status> ready;
-  std::future<Status> outcome = ready.get_future();
-  broker_->start([&ready](Status s) { ready.set_value(std::move(s)); });
+  auto ready = std::make_shared<std::promise<Status>>();
+  std::future<Status> outcome = ready->get_future();
+  broker_->start([ready](Status s) { ready->set_value(std::move(s)); });
+  while (outcome.wait_for(kGiveUpCheck) != std::future_status::ready) {
+    if (give_up && give_up()) return Error(ErrorCode::cancelled, "stopped before it served");
+  }
   return outcome.get();
 }
 
@@ -237,9 +257,7 @@ void Node::begin_accepting() {
 Status Node::listen_admin() {
   if (!config_.admin_listener) return {};
   admin_ = std::make_unique<AdminHttp>(*network_, *control_);
-  admin_->route("/metrics", [this] {
-    return HttpReply{200, "text/plain; version=0.0.4; charset=utf-8", metrics_.expose()};
-  });
+  admin_->route("/metrics", [this] { return metrics(); });
   admin_->route("/health", [this] { return health(); });
   const HostPort& at = *config_.admin_listener;
   const Status listening = admin_->listen({at.host, at.port});
@@ -250,16 +268,36 @@ Status Node::listen_admin() {
 }
 
 // Some of the data are out of reach as soon as one directory failed: whoever runs the node should know.
+HttpReply Node::metrics() const {
+  if (!serving_ && !ending_) return {503, "text/plain; charset=utf-8", "starting\n"};
+  return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_.expose()};
+}
+
+void Node::stop_admin() {
+  if (!admin_) return;
+  std::promise<void> closed;
+  control_->post([&closed, admin = admin_.get()] {
+    admin->stop();
+    closed.set_value();
+  });
+  closed.get_future().wait();
+}
+
 HttpReply Node::health() const {
-  if (!serving_) return {503, "application/json", "{\"status\":\"stopping\"}\n"};
+  const auto unwell = [](std::string_view status, const std::string& reason) {
+    std::string quoted;
+    for (const char c : reason) {
+      if (c == '"' || c == '\\') quoted += '\\';
+      quoted += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+    }
+    return HttpReply{503, "application/json",
+                     "{\"status\":\"" + std::string(status) + "\",\"reason\":\"" + quoted + "\"}\n"};
+  };
+  if (ending_) return {503, "application/json", "{\"status\":\"stopping\"}\n"};
+  if (!serving_) return unwell("starting", "waiting for " + broker_->waiting_for());
   const std::string ailment = broker_->ailment();
-  if (ailment.empty()) return {200, "application/json", "{\"status\":\"ok\"}\n"};
-  std::string quoted;
-  for (const char c : ailment) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    quoted += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  }
-  return {503, "application/json", "{\"status\":\"storage_failed\",\"reason\":\"" + quoted + "\"}\n"};
+  if (!ailment.empty()) return unwell("storage_failed", ailment);
+  return {200, "application/json", "{\"status\":\"ok\"}\n"};
 }
 
 void Node::announce() const {
@@ -307,10 +345,15 @@ void Node::register_process_metrics() {
                  });
 }
 
-// Clients first, then the broker, then the pool and the loops it posts to.
+// What is led here is led elsewhere first, then clients go, then the broker, then the pool and the loops it
+// posts to.
 Status Node::stop() {
-  serving_ = false;
+  ending_ = true;
   trace_.info("stopping");
+  std::promise<void> left;
+  broker_->leave([&left] { left.set_value(); });
+  left.get_future().wait();
+  serving_ = false;
   listeners_.clear();
   for (size_t i = 0; i < loops_->size(); ++i) {
     std::promise<void> closed;
@@ -329,17 +372,11 @@ Status Node::stop() {
   std::promise<Status> done;
   broker_->stop([&done](Status s) { done.set_value(std::move(s)); });
   const Status status = done.get_future().get();
-  if (admin_) {
-    std::promise<void> closed;
-    control_->post([&closed, admin = admin_.get()] {
-      admin->stop();
-      closed.set_value();
-    });
-    closed.get_future().wait();
-  }
+  stop_admin();
   disk_->stop();
   loops_->stop();
   control_->stop();
+  early_.clear();
   connections_.clear();
   internal_connections_.reset();
   if (status.ok()) {

@@ -34,8 +34,9 @@ class Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  /// Blocks until the node serves. Errors: what broker::Broker::start says; already_exists (a port is taken).
-  Status start();
+  /// Blocks until the node serves; `give_up` is asked often whether it is to stop waiting for that. Errors:
+  /// what broker::Broker::start says; already_exists (a port is taken); cancelled (given up, and stopped).
+  Status start(const std::function<bool()>& give_up = nullptr);
   /// Blocks until everything is closed; clean if all went well. Once, after start().
   Status stop();
 
@@ -47,11 +48,15 @@ class Node {
 
  private:
   Status bind_listeners();
-  Status wait_for_broker();
+  void make_broker();
+  Status wait_for_broker(const std::function<bool()>& give_up);
   Status listen_internal();
   void begin_accepting();
   Status listen_admin();
   HttpReply health() const;
+  HttpReply metrics() const;
+  void stop_admin();
+  Status run_start(const std::function<bool()>& give_up);
   void announce() const;
   void register_process_metrics();
   broker::BrokerConfig broker_config() const;
@@ -77,6 +82,7 @@ class Node {
   std::vector<std::vector<std::pair<std::string, std::unique_ptr<io::Stream>>>>
       early_;  // one a loop, until serving
   std::atomic<bool> serving_{false};
+  std::atomic<bool> ending_{false};
   int64_t begun_ns_ = 0;
 };
 

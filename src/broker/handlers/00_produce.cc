@@ -10,6 +10,7 @@
 
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
+#include "broker/leader_hints.h"
 #include "record/validate.h"
 
 namespace millrace::broker {
@@ -29,6 +30,16 @@ ProducePartition produce_refused(int32_t index, ErrorCode code, std::string mess
   r.log_start_offset = -1;
   if (!message.empty()) r.error_message = std::move(message);
   return r;
+}
+
+void hint_leaders(const Call& call, ProduceReply& response) {
+  const meta::Image& image = *call.view().image;
+  for (ProduceReply::TopicProduceResponse& t : response.responses) {
+    for (ProducePartition& p : t.partition_responses) {
+      if (p.error_code == 0) continue;
+      hint_leader(image, call.connection().listener, image.topic(t.name), p.index, p, response);
+    }
+  }
 }
 
 struct AwaitedCommit {
@@ -202,6 +213,7 @@ class PendingProduce final : public partition::CommitWaiter,
     answered_ = true;
     if (timer_ != 0) loop().cancel(timer_);
     if (acks_ != 0) {
+      hint_leaders(call_, response_);
       call_.reply(response_);
     } else if (failed_) {
       call_.close_connection();
@@ -281,6 +293,7 @@ void handle(Call call, wire::ProduceRequest& request) {
   if (awaited.empty() && sleeping.empty()) {
     // The only way to tell a producer with acks=0 of an error is to hang up.
     if (request.acks != 0) {
+      if (run.failed()) hint_leaders(call, response);
       call.reply(response);
     } else if (run.failed()) {
       call.close_connection();

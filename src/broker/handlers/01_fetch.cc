@@ -12,6 +12,7 @@
 
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
+#include "broker/leader_hints.h"
 
 namespace millrace::broker {
 namespace {
@@ -312,6 +313,10 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
         attach(e, p);
       } else {
         call_.shard().metrics.fetch_rejected->add();
+        const meta::Image& image = *call_.view().image;
+        const FetchReply::FetchableTopicResponse& t = response_.responses[e.topic];
+        const meta::Topic* topic = t.topic_id.is_zero() ? image.topic(t.topic) : image.topic(t.topic_id);
+        hint_leader(image, call_.connection().listener, topic, e.index, p, response_);
       }
     }
     call_.shard().metrics.bytes_out->add(total_);

@@ -21,7 +21,7 @@ class MetadataRun {
     wire::MetadataResponse r;
     add_brokers(r);
     r.cluster_id = call_.broker().cluster_id();
-    r.controller_id = call_.broker().config().node_id.v;
+    r.controller_id = controller_for_clients(call_.view(), call_.broker().config().node_id).v;
     const bool all = !request_.topics || (call_.version() == 0 && request_.topics->empty());
     if (all) {
       image_.topics().for_each(
@@ -90,7 +90,7 @@ class MetadataRun {
       if (leader == nullptr || leader->fenced) {
         out.error_code = static_cast<int16_t>(ErrorCode::leader_not_available);
         out.leader_id = -1;
-      } else if (!call_.broker().advertised_endpoint(call_.connection().listener, p.leader)) {
+      } else if (endpoint_of(image_, p.leader, call_.connection().listener) == nullptr) {
         out.error_code = static_cast<int16_t>(call_.version() >= 6 ? ErrorCode::listener_not_found
                                                                    : ErrorCode::leader_not_available);
       }
@@ -99,11 +99,10 @@ class MetadataRun {
         out.error_code = static_cast<int16_t>(ErrorCode::leader_not_available);
         out.leader_id = -1;
       }
-      for (const BrokerId id : p.replicas) {
-        const meta::Broker* b = image_.broker(id);
-        const bool own = id == call_.broker().config().node_id;
-        if (b == nullptr || b->fenced || (own && offline_here(topic, out.partition_index)))
-          out.offline_replicas.push_back(id.v);
+      for (size_t i = 0; i < p.replicas.size(); ++i) {
+        const bool own = here && p.replicas[i] == p.leader;
+        if (replica_is_offline(image_, p, i) || (own && offline_here(topic, out.partition_index)))
+          out.offline_replicas.push_back(p.replicas[i].v);
       }
     }
     return t;

@@ -29,14 +29,23 @@ CoordinatorAnswer coordinator_of(const Call& call, const std::string& key, int8_
     return refuse(ErrorCode::unsupported_version, "transactions are not served yet");
   }
   if (key.empty()) return refuse(ErrorCode::invalid_group_id, "the group id is empty");
-  const Result<std::shared_ptr<GroupRunner>> runner = find_group_runner(call, key);
-  if (!runner.ok()) return refuse(ErrorCode::coordinator_not_available, runner.error().message);
-  const std::optional<io::Endpoint> self =
-      call.broker().advertised_endpoint(call.connection().listener, call.broker().config().node_id);
-  if (!self) return refuse(ErrorCode::coordinator_not_available, "the coordinator has no such listener");
-  a.node_id = call.broker().config().node_id.v;
-  a.host = self->host;
-  a.port = self->port;
+  const meta::Image& image = *call.view().image;
+  const meta::Topic* topic = image.topic(kOffsetsTopic);
+  if (topic == nullptr || topic->partitions.size() == 0) {
+    call.broker().ensure_offsets_topic();
+    return refuse(ErrorCode::coordinator_not_available, "the offsets topic is being created");
+  }
+  const int32_t number = group::partition_for(key, static_cast<int32_t>(topic->partitions.size()));
+  const meta::Partition& p = topic->partitions[static_cast<size_t>(number)];
+  const meta::Broker* leader = p.leader == kNoBroker ? nullptr : image.broker(p.leader);
+  if (leader == nullptr || leader->fenced)
+    return refuse(ErrorCode::coordinator_not_available, "the group's partition has no leader now");
+  const meta::Endpoint* at = endpoint_of(image, p.leader, call.connection().listener);
+  if (at == nullptr)
+    return refuse(ErrorCode::coordinator_not_available, "the coordinator has no such listener");
+  a.node_id = p.leader.v;
+  a.host = at->host;
+  a.port = at->port;
   a.error_message.reset();
   return a;
 }

@@ -46,8 +46,9 @@ CreateResponse::CreatableTopicResult created_topic(control::CreatedTopic& t) {
 }  // namespace
 
 void handle(Call call, wire::CreateTopicsRequest& request) {
-  // Before anything is recorded that could not be carried out.
-  if (const Status room = call.broker().host().may_place(); !room.ok()) {
+  // Before anything is recorded that could not be carried out: where this broker is the only one.
+  const Status room = call.broker().has_peers() ? Status() : call.broker().host().may_place();
+  if (!room.ok()) {
     CreateResponse response;
     for (auto& t : request.topics) {
       auto& refused = response.topics.emplace_back();

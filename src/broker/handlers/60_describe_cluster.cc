@@ -17,7 +17,7 @@ void handle(Call call, wire::DescribeClusterRequest& request) {
     return;
   }
   r.cluster_id = call.broker().cluster_id();
-  r.controller_id = call.broker().config().node_id.v;
+  r.controller_id = controller_for_clients(call.view(), call.broker().config().node_id).v;
   call.view().image->brokers().for_each([&](BrokerId id, const meta::BrokerRef& b) {
     if (b->fenced && !request.include_fenced_brokers) return;
     for (const meta::Endpoint& e : b->endpoints) {

@@ -53,6 +53,9 @@ void handle(Call call, wire::DescribeTopicPartitionsRequest& request) {
       out.isr_nodes = broker_numbers(p.isr);
       out.eligible_leader_replicas = broker_numbers(p.elr);
       out.last_known_elr = broker_numbers(p.last_known_elr);
+      for (size_t at = 0; at < p.replicas.size(); ++at) {
+        if (replica_is_offline(image, p, at)) out.offline_replicas.push_back(p.replicas[at].v);
+      }
       if (p.leader == kNoBroker) out.error_code = static_cast<int16_t>(ErrorCode::leader_not_available);
     }
     if (i < topic->partitions.size()) {

@@ -5,7 +5,9 @@
 #include <string_view>
 
 #include "broker/call.h"
+#include "wire/messages/add_raft_voter.h"
 #include "wire/messages/alter_configs.h"
+#include "wire/messages/alter_partition_reassignments.h"
 #include "wire/messages/api_versions.h"
 #include "wire/messages/create_acls.h"
 #include "wire/messages/create_partitions.h"
@@ -19,7 +21,9 @@
 #include "wire/messages/describe_configs.h"
 #include "wire/messages/describe_groups.h"
 #include "wire/messages/describe_log_dirs.h"
+#include "wire/messages/describe_quorum.h"
 #include "wire/messages/describe_topic_partitions.h"
+#include "wire/messages/elect_leaders.h"
 #include "wire/messages/fetch.h"
 #include "wire/messages/find_coordinator.h"
 #include "wire/messages/heartbeat.h"
@@ -30,13 +34,17 @@
 #include "wire/messages/list_config_resources.h"
 #include "wire/messages/list_groups.h"
 #include "wire/messages/list_offsets.h"
+#include "wire/messages/list_partition_reassignments.h"
 #include "wire/messages/metadata.h"
 #include "wire/messages/offset_commit.h"
 #include "wire/messages/offset_delete.h"
 #include "wire/messages/offset_fetch.h"
 #include "wire/messages/offset_for_leader_epoch.h"
 #include "wire/messages/produce.h"
+#include "wire/messages/remove_raft_voter.h"
 #include "wire/messages/sync_group.h"
+#include "wire/messages/unregister_broker.h"
+#include "wire/messages/update_features.h"
 
 namespace millrace::broker {
 
@@ -72,6 +80,14 @@ void handle(Call call, wire::OffsetDeleteRequest& request);
 void handle(Call call, wire::DescribeClusterRequest& request);
 void handle(Call call, wire::ListConfigResourcesRequest& request);
 void handle(Call call, wire::DescribeTopicPartitionsRequest& request);
+void handle(Call call, wire::RemoveRaftVoterRequest& request);
+void handle(Call call, wire::AddRaftVoterRequest& request);
+void handle(Call call, wire::UnregisterBrokerRequest& request);
+void handle(Call call, wire::UpdateFeaturesRequest& request);
+void handle(Call call, wire::DescribeQuorumRequest& request);
+void handle(Call call, wire::ListPartitionReassignmentsRequest& request);
+void handle(Call call, wire::AlterPartitionReassignmentsRequest& request);
+void handle(Call call, wire::ElectLeadersRequest& request);
 
 /// The reply to an ApiVersions of a version we do not know, to be sent in the v0 layout.
 wire::ApiVersionsResponse unsupported_api_versions();

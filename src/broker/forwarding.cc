@@ -1,0 +1,89 @@
+// Requests for the active controller, passed on to the node where it is and answered with what it says.
+#include <utility>
+
+#include "broker/broker.h"
+#include "broker/call.h"
+#include "broker/dispatcher.h"
+
+namespace millrace::broker {
+namespace {
+
+constexpr int64_t kPassTimeoutMs = 15'000;  // until a controller is found that answers
+constexpr int64_t kOneAskMs = 10'000;
+constexpr int64_t kPassRetryMs = 50;
+
+}  // namespace
+
+struct Broker::Passing {
+  ledger::ForwardRequest request;
+  SharedCall call;
+  std::function<void(const ledger::ForwardRequest&)> here;
+  int64_t deadline_ms = 0;
+};
+
+void Broker::pass_on(ledger::ForwardRequest request, std::shared_ptr<Call> call,
+                     std::function<void(const ledger::ForwardRequest&)> here) {
+  auto passing = std::make_shared<Passing>();
+  passing->request = std::move(request);
+  passing->call = std::move(call);
+  passing->here = std::move(here);
+  passing->deadline_ms = env_.clock->now().mono_ms + kPassTimeoutMs;
+  env_.control_loop->post([this, passing = std::move(passing)] { try_passing(passing); });
+}
+
+// A request whose connection was lost is sent again, as Kafka's brokers do: what it asked for may then be
+// there already, and the answer says so.
+void Broker::try_passing(std::shared_ptr<Passing> passing) {
+  const auto run_here = [passing] {
+    passing->call->loop().post([passing] { passing->here(passing->request); });
+  };
+  if (ledger_.leading() || stopping_ || env_.clock->now().mono_ms >= passing->deadline_ms) return run_here();
+  const auto again = [this, passing] {
+    env_.control_loop->call_after(kPassRetryMs, [this, passing] { try_passing(passing); });
+  };
+  if (leader_ == kNoBroker || leader_ == config_.node_id) return again();
+  peers_.ask(leader_, ledger::kForwardApi, ledger::encode(passing->request), kOneAskMs,
+             [this, passing, again](Result<MutableByteView> bytes) {
+               if (!bytes.ok()) return again();
+               Result<ledger::ForwardReply> reply = ledger::decode_forward_reply(*bytes);
+               if (!reply.ok() || reply->error == ErrorCode::not_controller) return again();
+               auto answer = std::make_shared<ledger::ForwardReply>(std::move(*reply));
+               ledger_.when_published(answer->applied_index, kSeenTimeoutMs, [passing, answer] {
+                 passing->call->loop().post([passing, answer] {
+                   if (answer->error == ErrorCode::none) {
+                     passing->call->reply_encoded(answer->body.view());
+                   } else {
+                     passing->call->close_connection();
+                   }
+                 });
+               });
+             });
+}
+
+void Broker::on_forward(ledger::ForwardRequest request,
+                        std::function<void(const ledger::ForwardReply&)> done) {
+  if (!ledger_.leading() || stopping_) {
+    ledger::ForwardReply reply;
+    reply.error = ErrorCode::not_controller;
+    done(reply);
+    return;
+  }
+  Shard& shard = *shards_[next_forward_loop_++ % shards_.size()];
+  auto shared = std::make_shared<ledger::ForwardRequest>(std::move(request));
+  shard.loop->post([this, &shard, shared, done = std::move(done)] {
+    run_forwarded(shard, *shared, ForwardSink([this, done](std::optional<Bytes> body) {
+                    auto reply = std::make_shared<ledger::ForwardReply>();
+                    if (body) {
+                      reply->body = Slice::copy_of(*body);
+                    } else {
+                      reply->error = ErrorCode::invalid_request;
+                    }
+                    env_.control_loop->post([this, reply, done] {
+                      reply->applied_index = ledger_.published();
+                      done(*reply);
+                    });
+                  }));
+  });
+}
+
+}  // namespace millrace::broker

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Three nodes on loopback are one cluster: started in any order, asked anywhere, one of them killed, stopped, started again.
+
+usage: cluster.py [--keep]
+  --keep   leave the directories and logs behind, and say where
+The program under test is build/release/millrace, or $MILLRACE_BIN.
+"""
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+from harness import FIND_COORDINATOR, METADATA, Broker, Checks, Connection, array, eventually, free_ports, i8, i16, i32, text
+
+DESCRIBE_QUORUM = 55
+
+
+class Node(Broker):
+    def __init__(self, folder, number, voters, settings=(), directory=None):
+        port = voters[number]
+        quorum = ",".join(f"{n}@127.0.0.1:{p}" for n, p in voters.items())
+        super().__init__(folder, f"node{number}", directory, [
+            f"node.id={number}", "process.roles=broker,controller", "controller.listener.names=CONTROLLER",
+            f"controller.quorum.voters={quorum}", "offsets.topic.num.partitions=4", *settings])
+        self.number = number
+        self.settings[0] += f",CONTROLLER://127.0.0.1:{port}"
+
+    def metadata(self, topics=None):
+        """{cluster, controller, brokers: {id: port}, topics: {name: (error, [(error, leader, epoch, replicas, isr, offline)])}}"""
+        body = (i32(-1) if topics is None else array([text(t) for t in topics])) + i8(0)
+        with Connection(self.port, timeout=5) as c:
+            r = c.request(METADATA, 7, body)
+        r.i32()
+        brokers = {n: port for n, _, port, _ in r.array(lambda: (r.i32(), r.text(), r.i32(), r.text()))}
+        cluster, controller = r.text(), r.i32()
+
+        def partition():
+            error, index, leader, epoch = r.i16(), r.i32(), r.i32(), r.i32()
+            return index, (error, leader, epoch, r.array(r.i32), r.array(r.i32), r.array(r.i32))
+
+        def topic():
+            error, name, _ = r.i16(), r.text(), r.i8()
+            return name, (error, [p for _, p in sorted(r.array(partition))])
+        return {"cluster": cluster, "controller": controller, "brokers": brokers, "topics": dict(r.array(topic))}
+
+    def create(self, name, partitions=3, replication=3):
+        with Connection(self.port, timeout=20) as c:
+            return c.create_topic(name, partitions, replication)
+
+    def quorum(self):
+        """(error, leader, voters)"""
+        with Connection(self.port, timeout=20) as c:
+            c.correlation += 1
+            body = b"\x02" + b"\x13__cluster_metadata" + b"\x02" + i32(0) + b"\0" + b"\0" + b"\0"
+            frame = i16(DESCRIBE_QUORUM) + i16(0) + i32(c.correlation) + text("e2e") + b"\0" + body
+            c.socket.sendall(i32(len(frame)) + frame)
+            _, r = c.receive()
+        r.i8()
+        error = r.i16()
+        if r.i8() != 2:
+            return error, None, []
+        r.take(r.i8() - 1)
+        r.i8()
+        r.i32()
+        error = error or r.i16()
+        leader, _, _ = r.i32(), r.i32(), r.i64()
+        voters = []
+        for _ in range(r.i8() - 1):
+            voters.append(r.i32())
+            r.i64()
+            r.i8()
+        return error, leader, voters
+
+    def coordinator(self, group):
+        """(error, node)"""
+        with Connection(self.port, timeout=5) as c:
+            r = c.request(FIND_COORDINATOR, 1, text(group) + i8(0))
+        r.i32()
+        error = r.i16()
+        r.text()
+        return error, r.i32()
+
+    def tries(self, probe):
+        """What `probe` gives, None if the node does not answer."""
+        try:
+            return probe()
+        except (OSError, EOFError):
+            return None
+
+
+def placed(node, topic):
+    found = node.tries(lambda: node.metadata([topic])["topics"][topic])
+    return found and found[0] == 0 and found[1]
+
+
+def run(checks, folder):
+    ports = free_ports(3)
+    voters = dict(zip((1, 2, 3), ports))
+    nodes = {n: Node(folder, n, voters) for n in voters}
+    one, two, three = nodes.values()
+    try:
+        with checks.group("one of three waits"):
+            three.spawn()
+            health = eventually(lambda: three.tries(lambda: three.get("/health")))
+            checks.equal("a node that waits for the quorum is not healthy", health and health[0], 503)
+            checks.that("and says what it waits for",
+                        eventually(lambda: "quorum" in json.loads(three.get("/health")[1]).get("reason", "")), health)
+            began = time.monotonic()
+            checks.equal("SIGTERM ends it", three.stop(), 0)
+            checks.that("at once", time.monotonic() - began < 2, time.monotonic() - began)
+
+        with checks.group("three start in any order"):
+            three.spawn()
+            time.sleep(0.5)
+            one.spawn()
+            time.sleep(0.5)
+            two.spawn()
+            for n in nodes.values():
+                checks.that(f"node {n.number} serves", eventually(lambda n=n: n.tries(lambda: n.get("/health")[0]) == 200, 20), n.log()[-1500:])
+            for n in nodes.values():
+                checks.that(f"node {n.number} knows all three",
+                            eventually(lambda n=n: n.metadata()["brokers"] == {m.number: m.port for m in nodes.values()}),
+                            n.metadata())
+            checks.equal("they are one cluster", len({n.metadata()["cluster"] for n in nodes.values()}), 1)
+            for n in nodes.values():
+                error, leader, members = n.quorum()
+                checks.equal(f"node {n.number} describes the quorum", (error, sorted(members)), (0, [1, 2, 3]))
+                checks.equal("and names the leader that Metadata names", leader, n.metadata()["controller"])
+
+        with checks.group("topics are created anywhere and seen everywhere"):
+            for n in nodes.values():
+                checks.equal(f"created at node {n.number}", n.create(f"at-{n.number}"), 0)
+                # Whoever was asked knows it when it has answered.
+                own = placed(n, f"at-{n.number}")
+                checks.that("and seen there at once", own and all(p[0] == 0 and len(p[3]) == 3 for p in own), own)
+            for n in nodes.values():
+                for name in ("at-1", "at-2", "at-3"):
+                    seen = eventually(lambda n=n, name=name: placed(n, name))
+                    checks.that(f"node {n.number} sees {name}",
+                                seen and all(p[1] in (1, 2, 3) and sorted(p[3]) == [1, 2, 3] for p in seen), seen)
+            checks.equal("a topic that is there is refused elsewhere", two.create("at-1"), 36)
+            checks.equal("more replicas than brokers are refused", three.create("too-many", 1, 4), 38)
+
+        with checks.group("every node finds the same coordinator"):
+            found = [eventually(lambda n=n: (lambda c: c if c[0] == 0 else None)(n.coordinator("a-group")), 15)
+                     for n in nodes.values()]
+            checks.that("the same", len(set(found)) == 1 and found[0], found)
+
+        with checks.group("the leader of the metadata log is killed"):
+            leader = nodes[one.quorum()[1]]
+            others = [n for n in nodes.values() if n is not leader]
+            leader.kill()
+            killed = time.monotonic()
+            for n in others:
+                done = eventually(lambda n=n: n.tries(lambda: n.create(f"after-{n.number}", 1, 2)) == 0, 10)
+                took = time.monotonic() - killed
+                checks.that(f"node {n.number} creates topics again within 3 s", done and took < 3, took)
+            for n in others:
+                led = eventually(lambda n=n: all(p[1] in {m.number for m in others} for p in placed(n, "at-1") or [(0, -1)]))
+                checks.that(f"node {n.number} knows new leaders within 5 s", led and time.monotonic() - killed < 5,
+                            placed(n, "at-1"))
+                checks.that("and that the dead one is gone", leader.number not in n.metadata()["brokers"])
+                checks.that("and its replicas offline", all(leader.number in p[5] for p in placed(n, "at-1")), placed(n, "at-1"))
+            leader.start()
+            for n in nodes.values():
+                checks.that(f"node {n.number} has it back", eventually(lambda n=n: len(n.metadata()["brokers"]) == 3))
+
+        with checks.group("a node takes its leave"):
+            leaving = nodes[next(n for n in (1, 2, 3) if n != one.quorum()[1])]
+            rest = [n for n in nodes.values() if n is not leaving]
+            began = time.monotonic()
+            checks.equal("SIGTERM ends it cleanly", leaving.stop(), 0)
+            checks.that("within 5 s", time.monotonic() - began < 5, time.monotonic() - began)
+            for n in rest:
+                found = n.metadata()
+                checks.that(f"node {n.number} has it no more", leaving.number not in found["brokers"], found["brokers"])
+                checks.that("and knows other leaders",
+                            all(p[1] not in (-1, leaving.number) for t in ("at-1", "at-2", "at-3") for p in placed(n, t)),
+                            found["topics"])
+            leaving.start()
+            checks.that("it comes back", eventually(lambda: len(leaving.metadata()["brokers"]) == 3))
+
+        with checks.group("the leader of the metadata log takes its leave"):
+            leader = nodes[one.quorum()[1]]
+            other = nodes[next(n for n in (1, 2, 3) if n != leader.number)]
+            checks.equal("SIGTERM ends it cleanly", leader.stop(), 0)
+            left = time.monotonic()
+            checks.equal("another leads at once", other.create("handed-over", 1, 2), 0)
+            checks.that("without an election timeout", time.monotonic() - left < 1.5, time.monotonic() - left)
+            leader.start()
+
+        with checks.group("a stranger is refused"):
+            stranger = Node(folder, 3, voters, ["cluster.id=AAAAAAAAAAAAAAAAAAAAAQ"], directory=folder + "/stranger")
+            three.stop()
+            code, said = stranger.run_to_end(15)
+            checks.equal("an empty directory with another cluster id", code, 3)
+            checks.that("and why is said", "cluster" in said, said[-500:])
+            three.start()
+
+        with checks.group("all stop"):
+            for n in nodes.values():
+                n.process.send_signal(signal.SIGTERM)
+            for n in nodes.values():
+                checks.equal(f"node {n.number} stops", n.process.wait(20), 0)
+            for n in nodes.values():
+                n.spawn()
+            checks.that("and all come again", all(eventually(lambda n=n: n.tries(lambda: n.get("/health")[0]) == 200, 20) for n in nodes.values()))
+            checks.that("with what there was", eventually(lambda: placed(two, "at-3")))
+    finally:
+        for n in nodes.values():
+            if n.process is not None and n.process.poll() is None:
+                n.kill()
+
+
+def main():
+    checks = Checks()
+    folder = tempfile.mkdtemp(prefix="millrace-cluster-")
+    try:
+        run(checks, folder)
+    finally:
+        if "--keep" in sys.argv:
+            print(f"# kept {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
