@@ -65,7 +65,11 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
       peers_({env_.control_loop, env_.network, env_.clock, env_.trace.named("peers")}, config_.node_id),
       ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}, peers_),
       cleaner_(cleaner_environment()),
-      disk_watch_({env_.control_loop, env_.disk, env_.clock, env_.trace.named("storage")}) {
+      disk_watch_({env_.control_loop, env_.disk, env_.clock, env_.trace.named("storage")}),
+      directory_reports_(*env_.control_loop,
+                         [this](control::AssignDirectories request, DirectoryReports::Done done) {
+                           ask(std::move(request), std::move(done));
+                         }) {
   ASSERT(!env_.loops.empty() && env_.control_loop != nullptr && config_.settings != nullptr);
   host_.set_loop(*env_.control_loop);
   auto first = std::make_shared<View>();
@@ -173,6 +177,7 @@ void Broker::on_directories_open(const Status& status) {
   params.proposed_cluster = env_.random->uuid();
   params.voters = config_.voters;
   params.bootstrap = config_.bootstrap;
+  params.may_found = config_.is_controller;
   finding_ =
       std::make_unique<QuorumFounding>(peers_, *env_.control_loop, *env_.clock, trace_, std::move(params));
   find_quorum();
@@ -414,7 +419,11 @@ control::RegisterBroker Broker::registration() const {
   if (config_.internal) request.endpoints.push_back(*config_.internal);
   request.features = control::supported_features();
   request.rack = config_.rack;
-  request.log_dirs = host_.ids_to_register();
+  // What lay in a directory that is gone is led and vouched for by others.
+  for (const PartitionHost::DirectoryInfo& d : host_.directories()) {
+    if (!d.state->failed() && !d.id.is_zero()) request.log_dirs.push_back(d.id);
+  }
+  request.damaged.assign(damaged_.begin(), damaged_.end());
   request.clean_epoch = host_.clean_epoch();
   if (const auto given = config_.settings->find(kMinInsyncReplicas); given != config_.settings->end()) {
     const Result<int64_t> value = meta::parse_config_int(given->second);
@@ -427,6 +436,7 @@ control::RegisterBroker Broker::registration() const {
 void Broker::register_alone() {
   control::RegisterBroker request = registration();
   request.alone = true;
+  request.log_dirs = host_.ids_to_register();
   ledger_.submit(std::move(request), [this](Result<control::RegisterBrokerReply> r) {
     if (!r.ok() || !r->outcome.ok()) {
       started(r.ok() ? Error(r->outcome.error, r->outcome.message) : r.error());
@@ -482,12 +492,35 @@ void Broker::on_registered(BrokerEpoch epoch) {
   const bool first = broker_epoch_.v < 0;
   broker_epoch_ = epoch;
   next_id_ = ids_end_;
+  directory_reports_.send(config_.node_id, epoch);
   if (!first) return;
   host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
   host_.forget_manifests();
   arm_housekeeping();
   cleaner_.start();
   scrubber_->start();
+}
+
+void Broker::report_directories(const Change& change) {
+  if (!has_peers() || config_.log_dirs.size() < 2 || !is_registered(*change.image)) return;
+  std::map<std::string, Uuid> ids;
+  for (const PartitionHost::DirectoryInfo& d : host_.directories()) ids[d.path] = d.id;
+  for (const auto& [id, row] : change.topics) {
+    const meta::Topic* topic = change.image->topic(id);
+    const HostedTopic* hosted = view_->hosted_topic(id);
+    if (topic == nullptr || hosted == nullptr) continue;
+    for (size_t i = 0; i < hosted->partitions.size() && i < topic->partitions.size(); ++i) {
+      if (!hosted->partitions[i]) continue;
+      const meta::Partition& p = topic->partitions[i];
+      const auto at = std::find(p.replicas.begin(), p.replicas.end(), config_.node_id);
+      if (at == p.replicas.end()) continue;
+      const auto position = static_cast<size_t>(at - p.replicas.begin());
+      const Uuid& here = ids[hosted->partitions[i]->directory()];
+      if (here.is_zero() || (position < p.directories.size() && p.directories[position] == here)) continue;
+      directory_reports_.note({id, PartitionId(static_cast<int32_t>(i))}, here);
+    }
+  }
+  directory_reports_.send(config_.node_id, broker_epoch_);
 }
 
 // Clients are answered when what they are told and what the cluster thinks of this broker agree.
@@ -633,6 +666,8 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
     if (!change->opened[i].ok()) {
       trace_.error("{}: {}; the partition is offline", spec.name.text(), change->opened[i].error().message);
       if (change->to_open[i].create) host_.abandon(change->to_open[i]);
+      if (change->opened[i].code() == ErrorCode::corrupt && !is_registered(*change->image))
+        damaged_.insert({spec.topic_id, spec.name.partition});
       if (change->opened[i].code() == ErrorCode::no_space)
         unopened_[spec.topic_id].insert(spec.name.partition.v);
       continue;
@@ -652,6 +687,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
   partitions_gone_ = partitions_gone_ || !change->gone.empty();
   update_groups(*next);
   publish(std::move(next));
+  report_directories(*change);
   if (change->published) change->published();
   // The trees of deleted topics go when nobody waits for it.
   std::vector<std::string> trees = std::move(change->tombstones);
@@ -1021,6 +1057,7 @@ void Broker::stop_all(std::function<void(Status)> done) {
   ready_ = nullptr;
   if (finding_) finding_->stop();
   if (lifecycle_) lifecycle_->stop();
+  directory_reports_.stop();
   ledger_.stop();
   disk_watch_.stop();
   scrubber_->stop();

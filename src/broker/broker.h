@@ -19,6 +19,7 @@
 #include "base/metrics.h"
 #include "broker/cleaner.h"
 #include "broker/cold_read_budget.h"
+#include "broker/directory_reports.h"
 #include "broker/disk_watch.h"
 #include "broker/founding.h"
 #include "broker/group_settings.h"
@@ -66,7 +67,8 @@ struct BrokerConfig {
   std::vector<io::Endpoint> bootstrap;      // controller.quorum.bootstrap.servers
   std::optional<meta::Endpoint> internal;   // where other nodes reach this one
   int64_t election_timeout_ms = 1000;
-  bool is_broker = true;
+  bool is_broker = true;      // registers and hosts partitions
+  bool is_controller = true;  // may found a quorum
   std::optional<std::string> rack;
   std::shared_ptr<const meta::ConfigValues>
       settings;  // what the properties say, for DescribeConfigs and defaults
@@ -218,6 +220,7 @@ class Broker {
   Lifecycle::Links lifecycle_links();
   control::RegisterBroker registration() const;
   void on_registered(BrokerEpoch epoch);
+  void report_directories(const Change& change);
   /// Told the world if this broker serves now.
   void check_serving();
   void on_refused(BrokerId node);
@@ -277,6 +280,8 @@ class Broker {
   std::deque<std::shared_ptr<Change>> changes_;
   bool changing_ = false;
   std::unique_ptr<Lifecycle> lifecycle_;
+  DirectoryReports directory_reports_;
+  std::set<control::PartitionKey> damaged_;  // found when they were opened, before this broker registered
   size_t next_forward_loop_ = 0;
   Uuid incarnation_;  // of this process
   BrokerEpoch broker_epoch_{-1};

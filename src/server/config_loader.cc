@@ -385,6 +385,11 @@ class ConfigLoader {
       fault_at("controller.listener.names",
                "controller.listener.names: a controller of a cluster needs a listener of its own");
     }
+    if (!config_.is_controller && config_.controller_listeners.empty()) {
+      fault_at("controller.listener.names",
+               "controller.listener.names: a broker whose controllers are elsewhere needs such a listener, "
+               "too: other nodes reach it there");
+    }
     const std::optional<std::string>& inter_broker = config_.value("inter.broker.listener.name").text;
     if (inter_broker && !inter_broker->empty() &&
         find_listener(config_.listeners, upper(*inter_broker)) == nullptr && config_.is_broker) {
@@ -403,13 +408,6 @@ class ConfigLoader {
       note(TraceLevel::warn,
            fmt::format("listener {} ({}) takes anybody who can reach it: no authentication, no "
                        "encryption",
-                       l.name, l.address.to_string()));
-    }
-    if (cluster || !config_.is_broker) return;
-    for (const Listener& l : config_.controller_listeners) {
-      note(TraceLevel::info,
-           fmt::format("listener {} ({}) is not opened: the controller of a single broker runs inside "
-                       "it",
                        l.name, l.address.to_string()));
     }
   }

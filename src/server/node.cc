@@ -159,6 +159,7 @@ broker::BrokerConfig Node::broker_config() const {
     c.internal = std::move(e);
   }
   c.is_broker = config_.is_broker;
+  c.is_controller = config_.is_controller;
   c.rack = config_.rack;
   c.settings = std::make_shared<const meta::ConfigValues>(config_.given());
   c.fetch_bytes_max = static_cast<size_t>(config_.number("fetch.max.bytes"));

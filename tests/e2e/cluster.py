@@ -7,6 +7,7 @@ The program under test is build/release/millrace, or $MILLRACE_BIN.
 """
 
 import json
+import pathlib
 import shutil
 import signal
 import sys
@@ -89,6 +90,18 @@ class Node(Broker):
             return probe()
         except (OSError, EOFError):
             return None
+
+
+class Split(Node):
+    """A node that is only one of both."""
+
+    def __init__(self, folder, number, role, voters, port):
+        super().__init__(folder, number, {**voters, number: port})
+        quorum = ",".join(f"{n}@127.0.0.1:{p}" for n, p in voters.items())
+        self.settings = [s for s in self.settings if not s.startswith(("process.roles", "controller.quorum.voters"))]
+        self.settings += [f"process.roles={role}", f"controller.quorum.voters={quorum}", "offsets.topic.replication.factor=2"]
+        if role == "controller":
+            self.settings[0] = f"listeners=CONTROLLER://127.0.0.1:{port}"
 
 
 def placed(node, topic):
@@ -215,11 +228,48 @@ def run(checks, folder):
                 n.kill()
 
 
+def run_split(checks, folder):
+    ports = free_ports(3)
+    voters = {1: ports[0]}
+    controller = Split(folder, 1, "controller", voters, ports[0])
+    brokers = [Split(folder, n, "broker", voters, ports[n - 1]) for n in (2, 3)]
+    nodes = [controller, *brokers]
+    try:
+        with checks.group("a controller and two brokers"):
+            for n in reversed(nodes):
+                n.spawn()
+            for n in nodes:
+                checks.that(f"node {n.number} serves", eventually(lambda n=n: n.tries(lambda: n.get("/health")[0]) == 200, 20),
+                            n.log()[-1500:])
+            for n in brokers:
+                checks.that(f"broker {n.number} knows both",
+                            eventually(lambda n=n: sorted(n.metadata()["brokers"]) == [2, 3]), n.metadata())
+                checks.equal(f"and describes the quorum at {n.number}", n.quorum(), (0, 1, [1]))
+                checks.equal(f"a topic is created at {n.number}", n.create(f"split-{n.number}", 2, 2), 0)
+            checks.that("and seen at the other", eventually(lambda: placed(brokers[0], "split-3")))
+            brokers[0].kill()
+            checks.that("the other leads all within the session's end", eventually(
+                lambda: all(p[1] == 3 for p in placed(brokers[1], "split-2") or [(0, -1)]), 6))
+            brokers[0].start()
+            checks.equal("the controller stops", controller.stop(), 0)
+            controller.spawn()
+            checks.that("and comes back", eventually(lambda: brokers[0].tries(lambda: brokers[0].create("again", 1, 2)) == 0, 15))
+            for n in reversed(nodes):
+                checks.equal(f"node {n.number} stops", n.stop(), 0)
+    finally:
+        for n in nodes:
+            if n.process is not None and n.process.poll() is None:
+                n.kill()
+
+
 def main():
     checks = Checks()
     folder = tempfile.mkdtemp(prefix="millrace-cluster-")
+    for part in ("combined", "split"):
+        pathlib.Path(folder, part).mkdir()
     try:
-        run(checks, folder)
+        run(checks, folder + "/combined")
+        run_split(checks, folder + "/split")
     finally:
         if "--keep" in sys.argv:
             print(f"# kept {folder}")

@@ -341,7 +341,6 @@ TEST_CASE("the quorum") {
   CHECK(c.voters[2].address == HostPort{"::1", 9093});
   CHECK(c.bootstrap_controllers.size() == 2);
   CHECK(c.controller_listeners.size() == 1);
-  CHECK(notes_with(c, TraceLevel::info, "is not opened") == 0);
   CHECK(contains(fault("node.id=4\ncontroller.quorum.voters=1@a:9093"), "node.id 4 is not among the voters"));
   CHECK(contains(fault("controller.quorum.voters=1@a:1,1@b:1"), "twice"));
   for (const char* voter : {"a:9093", "x@a:9093", "-1@a:9093", "1@a", "1@a:99999", "4294967296@a:1"}) {
@@ -365,6 +364,13 @@ TEST_CASE("roles") {
   CHECK(contains(fault("process.roles=controller\nlisteners=PLAINTEXT://:1,CONTROLLER://:2\n"
                        "controller.listener.names=CONTROLLER"),
                  "this node is no broker"));
+  const ServerConfig b = good(
+      "process.roles=broker\nnode.id=4\nlisteners=PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093\n"
+      "controller.listener.names=CONTROLLER\ncontroller.quorum.voters=3@127.0.0.1:9094\n");
+  CHECK_FALSE(b.is_controller);
+  CHECK(b.controller_listeners.size() == 1);
+  CHECK(contains(fault("process.roles=broker\nnode.id=4\ncontroller.quorum.voters=3@127.0.0.1:9094"),
+                 "other nodes reach it there"));
   CHECK(contains(fault("process.roles="), "process.roles"));
   CHECK(contains(fault("process.roles=leader"), "process.roles"));
 }
