@@ -109,11 +109,10 @@ TEST_CASE("a stock file of a combined node is accepted") {
   CHECK(c.value("node.id").source == ConfigSource::file);
   CHECK(c.value("node.id").origin == "test.properties:3");
   CHECK(c.given().at("num.network.threads") == "3");
-  // One line on the controller listener, one on what has no effect, one on the open door.
-  CHECK(notes_with(c, TraceLevel::info, "CONTROLLER") == 1);
+  // One line on what has no effect, one on the open door.
   CHECK(notes_with(c, TraceLevel::warn, "num.io.threads, num.network.threads") == 1);
   CHECK(notes_with(c, TraceLevel::warn, "no authentication") == 1);
-  CHECK(c.notes().size() == 3);
+  CHECK(c.notes().size() == 2);
 }
 
 TEST_CASE("stronger sources win, and each value knows where it came from") {
