@@ -17,6 +17,9 @@ constexpr int64_t kBackoffMaxMs = 1'000;
 constexpr size_t kResponseBytesMax = size_t{128} << 20;
 // Raft messages beyond this are dropped: whoever does not read them is sent a snapshot later.
 constexpr size_t kUnsentBytesMax = size_t{32} << 20;
+// Raft messages kept while a connection is being made: without them the first round of an election would be
+// lost, as followers have nothing else to say to each other.
+constexpr size_t kEarlyMax = 16;
 constexpr size_t kWaitingMax = 1'000;  // questions that wait for a connection
 
 std::string key_of(const io::Endpoint& at) {
@@ -40,6 +43,7 @@ struct Peers::Peer {
   int64_t backoff_ms = 0;
   int64_t retry_at_ms = 0;
   std::deque<Question> waiting;
+  std::deque<Bytes> early;
 
   bool open() const { return connection && connection->open(); }
 };
@@ -89,6 +93,9 @@ void Peers::send(const std::vector<raft::Message>& messages) {
     Peer& peer = peer_at(m.to, at->second);
     if (!peer.open()) {
       connect(peer);
+      if (!peer.connecting) continue;
+      if (peer.early.size() == kEarlyMax) peer.early.pop_front();
+      peer.early.push_back(ledger::encode_raft_message(m));
       continue;
     }
     if (peer.connection->unsent_bytes() > kUnsentBytesMax) continue;
@@ -148,6 +155,7 @@ void Peers::connected(const std::string& key, Result<std::unique_ptr<io::Stream>
   const std::shared_ptr<Peer> peer = it->second;
   peer->connecting = false;
   std::deque<Peer::Question> waiting = std::exchange(peer->waiting, {});
+  const std::deque<Bytes> early = std::exchange(peer->early, {});
   if (!stream.ok()) {
     peer->backoff_ms = std::clamp(peer->backoff_ms * 2, kBackoffMs, kBackoffMaxMs);
     peer->retry_at_ms = env_.clock->now().mono_ms + peer->backoff_ms;
@@ -169,6 +177,9 @@ void Peers::connected(const std::string& key, Result<std::unique_ptr<io::Stream>
       connect(*lost->second);
     });
   });
+  for (const Bytes& message : early) {
+    if (peer->open()) peer->connection->send_bytes_only(ledger::kRaftApi, 0, message);
+  }
   const int64_t now_ms = env_.clock->now().mono_ms;
   for (Peer::Question& q : waiting) {
     if (q.deadline_ms <= now_ms || !peer->open()) {
