@@ -24,6 +24,7 @@ constexpr int64_t kAskTimeoutMs = 10'000;
 constexpr int64_t kLeaveTimeoutMs = 10'000;
 constexpr int64_t kHandOverTimeoutMs = 1'500;
 constexpr int64_t kHandOverStepMs = 20;
+constexpr int64_t kRefusalHoldsMs = 5'000;  // for whoever comes to lead the metadata log meanwhile
 constexpr std::string_view kMinInsyncReplicas = "min.insync.replicas";
 constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
 
@@ -384,13 +385,23 @@ void Broker::on_leader(BrokerId leader) {
     incarnation_ = env_.random->uuid();
     lifecycle_ = std::make_unique<Lifecycle>(*env_.control_loop, *env_.clock, trace_, config_.node_id,
                                              lifecycle_links());
-    if (founding_->voters.size() == 1 && leader == config_.node_id) {
+    if (is_whole_cluster()) {
       register_alone();
     } else {
       lifecycle_->begin();
     }
   }
-  if (lifecycle_) lifecycle_->on_controller_changed(known);
+  if (lifecycle_) lifecycle_->on_controller_changed(known, leader == config_.node_id);
+  report_refusals();
+}
+
+// Then its registration gives leadership away to nobody, as nobody else has a copy of anything.
+bool Broker::is_whole_cluster() const {
+  if (founding_->voters.size() != 1 || !ledger_.leading()) return false;
+  bool others = false;
+  ledger_.controller()->image().brokers().for_each(
+      [&](BrokerId id, const meta::BrokerRef&) { others = others || id != config_.node_id; });
+  return !others;
 }
 
 void Broker::started(Status status) {
@@ -530,15 +541,25 @@ void Broker::check_serving() {
   if (self != nullptr && !self->fenced && is_registered(*view_->image)) started({});
 }
 
-// Its process is gone, though its machine answers: no need to wait for the end of its session.
+// Its process is gone, though its machine answers: no need to wait for the end of its session. If this node
+// does not lead the metadata log it may soon: the one that is gone may have led it.
 void Broker::on_refused(BrokerId node) {
-  if (stopping_ || !ledger_.leading() || broker_epoch_.v < 0) return;
-  const meta::Broker* known = ledger_.controller()->image().broker(node);
-  if (known == nullptr || known->fenced) return;
-  ask(control::BrokerUnreachable{node, known->epoch, config_.node_id, broker_epoch_},
-      [this, node](const Result<control::BrokerUnreachableReply>& r) {
-        if (r.ok() && r->fenced) trace_.warn("broker {} refuses connections: it is fenced", node.v);
-      });
+  const meta::Broker* known = view_->image->broker(node);
+  if (stopping_ || known == nullptr || known->fenced) return;
+  refusals_[node] = {known->epoch, env_.clock->now().mono_ms};
+  report_refusals();
+}
+
+void Broker::report_refusals() {
+  if (!ledger_.leading() || broker_epoch_.v < 0) return;
+  const int64_t now_ms = env_.clock->now().mono_ms;
+  for (const auto& [node, refusal] : std::exchange(refusals_, {})) {
+    if (now_ms - refusal.at_ms > kRefusalHoldsMs) continue;
+    ask(control::BrokerUnreachable{node, refusal.epoch, config_.node_id, broker_epoch_},
+        [this, refused = node](const Result<control::BrokerUnreachableReply>& r) {
+          if (r.ok() && r->fenced) trace_.warn("broker {} refuses connections: it is fenced", refused.v);
+        });
+  }
 }
 
 // --- metadata ---

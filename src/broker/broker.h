@@ -205,6 +205,7 @@ class Broker {
   void start_quorum(const ledger::Founding& founding);
   void keep_joined();
   void on_leader(BrokerId leader);
+  bool is_whole_cluster() const;
   void register_alone();
   void started(Status status);
 
@@ -224,6 +225,7 @@ class Broker {
   /// Told the world if this broker serves now.
   void check_serving();
   void on_refused(BrokerId node);
+  void report_refusals();
   void hand_over_quorum(std::function<void()> done);
 
   // applying committed metadata
@@ -282,6 +284,11 @@ class Broker {
   std::unique_ptr<Lifecycle> lifecycle_;
   DirectoryReports directory_reports_;
   std::set<control::PartitionKey> damaged_;  // found when they were opened, before this broker registered
+  struct Refusal {
+    BrokerEpoch epoch;  // of the registration that was in force
+    int64_t at_ms;
+  };
+  std::map<BrokerId, Refusal> refusals_;
   size_t next_forward_loop_ = 0;
   Uuid incarnation_;  // of this process
   BrokerEpoch broker_epoch_{-1};

@@ -43,8 +43,9 @@ void Lifecycle::adopt(BrokerEpoch epoch) {
   state_ = State::serving;
 }
 
-void Lifecycle::on_controller_changed(bool known) {
+void Lifecycle::on_controller_changed(bool known, bool here) {
   controller_known_ = known;
+  if (known && !here) adopted_ = false;
   if (state_ == State::idle || state_ == State::left) return;
   ++attempt_;
   asking_ = false;

@@ -47,10 +47,12 @@ class Lifecycle {
   ~Lifecycle();
 
   void begin();
-  /// Registered and unfenced already, and never fenced: the broker that is the whole quorum.
+  /// Registered and unfenced already: the first broker, on the node that is the whole quorum. Nobody waits
+  /// for its heartbeats while the controller is in the same process.
   void adopt(BrokerEpoch epoch);
-  /// The controller is another now, or there is one again: what it was asked may never be answered.
-  void on_controller_changed(bool known);
+  /// The controller is another now, or there is one again: what it was asked may never be answered. `here`:
+  /// in this very process.
+  void on_controller_changed(bool known, bool here = false);
   /// Asks the controller to move what this broker leads elsewhere; `done` when it has, or after a time.
   void leave(int64_t timeout_ms, std::function<void()> done);
   void stop();

@@ -146,6 +146,18 @@ TEST_CASE("a question to a controller that is no more is asked of the next", "[l
   CHECK(rig.beats.size() == 1);
 }
 
+TEST_CASE("the only broker sends heartbeats when the controller is elsewhere", "[lifecycle]") {
+  LifeRig rig;
+  rig.life.adopt(BrokerEpoch(4));
+  rig.life.on_controller_changed(true, true);
+  rig.pass(2'000);
+  CHECK(rig.beats.empty());
+  rig.life.on_controller_changed(true, false);
+  CHECK(rig.beat(control::BrokerHeartbeatReply{{}, true, false, false}).epoch == BrokerEpoch(4));
+  rig.pass(500);
+  CHECK(rig.beats.size() == 1);
+}
+
 TEST_CASE("a broker leaves when the controller lets it", "[lifecycle]") {
   LifeRig rig;
   rig.serve();
