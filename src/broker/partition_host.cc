@@ -172,7 +172,7 @@ Status PartitionHost::open_directory(const Params& params, size_t index) {
   for (log::PartitionDirectory& d : listing.partitions) {
     if (d.topic == kMetadataTopic) continue;
     const log::TopicPartition key{d.topic, d.partition};
-    const auto [it, added] = found_.emplace(key, Found{index, d.path, d.topic_id, false});
+    const auto [it, added] = found_.emplace(key, Found{index, d.path, d.topic_id, false, d.metadata_torn});
     if (!added) {
       return Error(ErrorCode::corrupt, d.topic + "-" + std::to_string(d.partition.v) + " lies in " +
                                            it->second.path + " and in " + d.path);
@@ -239,8 +239,14 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
   OpenPlan plan;
   const log::TopicPartition key{spec.name.topic, spec.name.partition};
   auto it = found_.find(key);
-  if (it != found_.end() && it->second.topic_id && *it->second.topic_id != spec.topic_id) {
-    plan.stale = it->second.path;  // an older topic of that name
+  const auto is_stale = [&](const Found& f) {
+    if (f.topic_id) return *f.topic_id != spec.topic_id;  // an older topic of that name
+    // The first sync carries partition.metadata: without it nothing was promised, and whose it is is unknown.
+    const auto known = f.metadata_torn ? journals_[f.directory]->known(commit_key) : std::nullopt;
+    return f.metadata_torn && (!known || known->durable_end == Offset(0));
+  };
+  if (it != found_.end() && is_stale(it->second)) {
+    plan.stale = it->second.path;
     found_.erase(it);
     it = found_.end();
   }
@@ -266,6 +272,10 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     if (const auto known = journals_[f.directory]->known(commit_key)) {
       plan.durable_end = known->durable_end;
       if (known->recovery_cap) plan.recovery_point = std::min(plan.recovery_point, *known->recovery_cap);
+      if (known->log_start) {
+        plan.log_start = *known->log_start;
+        plan.log_start_exact = true;
+      }
     }
   } else if (const auto missing = lost(commit_key)) {
     // It was here and is not: opening it says so. Never begun anew, that would hide the loss.
@@ -278,6 +288,8 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     if (c.is_of(key, spec.topic_id)) {
       if (const auto s = c.log_starts.find(key); s != c.log_starts.end()) plan.log_start = s->second;
     }
+    if (const auto known = journals_[plan.directory]->known(commit_key); known && known->log_start)
+      plan.log_start = *known->log_start;
   } else {
     // Data that exist are never begun anew, empty, next to where they are.
     const std::pair<log::TopicPartition, Uuid> identity{key, spec.topic_id};
@@ -312,7 +324,12 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     plan.path = directories_[best]->partition_path(spec.name.topic, spec.name.partition);
     plan.create = true;
     plan.clean = true;
-    plan.rest = log::RestingLog{};
+    // What was recorded of its start outlived a log that never came to be synced: it goes on there.
+    for (const auto& journal : journals_) {
+      const auto known = journal ? journal->known(commit_key) : std::nullopt;
+      if (known && known->log_start) plan.log_start = std::max(plan.log_start, *known->log_start);
+    }
+    if (plan.log_start == Offset(0)) plan.rest = log::RestingLog{};
   }
   TRY(states_[plan.directory]->usable());
   plan.spec = std::move(spec);
@@ -323,7 +340,9 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   if (!plan.stale.empty()) {
     // Perhaps somebody moved it in and forgot the topic id: kept, as a name that is no partition's.
     trace_.warn("{} belongs to another topic of that name; renamed to {}.stray", plan.stale, plan.stale);
-    TRY(disk_.rename(plan.stale, plan.stale + "." + random_.uuid().to_string() + ".stray"));
+    // A partition that was never written to has no directory yet.
+    const Status renamed = disk_.rename(plan.stale, plan.stale + "." + random_.uuid().to_string() + ".stray");
+    if (!renamed && renamed.code() != ErrorCode::not_found) return renamed.error();
     // The new one may lie in another directory: a crash must not leave both.
     TRY(disk_.sync_directory(io::parent_path(plan.stale)));
   }
@@ -393,7 +412,13 @@ std::string PartitionHost::tombstone(const partition::Partition& partition) {
 void PartitionHost::forget(const partition::Partition& partition) {
   for (const auto& journal : journals_)
     if (journal) journal->forget({partition.topic_id(), partition.name().partition});
-  missed_.erase({{partition.name().topic, partition.name().partition}, partition.topic_id()});
+  const log::TopicPartition key{partition.name().topic, partition.name().partition};
+  missed_.erase({key, partition.topic_id()});
+  // What was found at the start is gone, whether or not it said of which topic it was.
+  const auto found = found_.find(key);
+  if (found != found_.end() && found->second.claimed &&
+      (!found->second.topic_id || *found->second.topic_id == partition.topic_id()))
+    found_.erase(found);
   const size_t directory = directory_index(partition.directory());
   ASSERT(directory < counts_.size());
   if (counts_[directory] > 0) --counts_[directory];
@@ -514,7 +539,9 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
 Status PartitionHost::write_clean_markers(const std::vector<PartitionRef>& partitions, BrokerEpoch epoch) {
   std::vector<log::Manifest> manifests(directories_.size());
   std::vector<std::unordered_map<Uuid, size_t>> rows(directories_.size());  // topic -> index in the manifest
+  std::set<log::TopicPartition> vouched;
   for (const PartitionRef& p : partitions) {
+    vouched.insert({p->name().topic, p->name().partition});
     const std::optional<log::RestingLog> rest = p->resting();
     if (!rest || !rest->on_disk()) continue;
     const size_t i = directory_index(p->directory());
@@ -526,6 +553,14 @@ Status PartitionHost::write_clean_markers(const std::vector<PartitionRef>& parti
   for (size_t i = 0; i < directories_.size(); ++i) {
     if (states_[i]->failed()) continue;
     TRY(journals_[i]->close());
+    const auto other = std::find_if(found_.begin(), found_.end(), [&](const auto& f) {
+      return f.second.directory == i && !vouched.contains(f.first);
+    });
+    if (other != found_.end()) {
+      // The recovery points of the others are their ends: the scan at the next start is short.
+      trace_.info("{}: no clean-shutdown marker, {} was not open", states_[i]->path(), other->second.path);
+      continue;
+    }
     manifests[i].broker_epoch = epoch;
     TRY(directories_[i]->write_manifest(manifests[i]));
     TRY(directories_[i]->write_clean_marker(epoch));

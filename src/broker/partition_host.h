@@ -50,7 +50,7 @@ class PartitionHost {
     Offset recovery_point{0};
     Offset log_start{0};
     Offset cleaned_end{0};
-    bool log_start_exact = false;  // of a clean stop: segments above it are missing if the log begins later
+    bool log_start_exact = false;  // segments above it are missing if the log begins later
     Offset durable_end{0};         // what the commit file says was synced
   };
 
@@ -112,7 +112,8 @@ class PartitionHost {
   /// Writes recovery points, log starts and high watermarks. Blocking; `partitions` of any directory.
   Status write_checkpoints(const std::vector<PartitionRef>& partitions) const;
   /// After every partition was closed: the last durable ends, the manifests of the logs at rest, then the
-  /// markers. Blocking.
+  /// markers. A directory that holds others (damaged ones, ones that nobody claimed) gets no marker: it would
+  /// vouch for them, too. Blocking.
   Status write_clean_markers(const std::vector<PartitionRef>& partitions, BrokerEpoch epoch);
 
   struct DirectoryInfo {
@@ -137,6 +138,7 @@ class PartitionHost {
     std::string path;
     std::optional<Uuid> topic_id;
     bool claimed = false;
+    bool metadata_torn = false;
   };
   struct Checkpoints {
     log::OffsetCheckpoint recovery_points;

@@ -290,12 +290,19 @@ Status dump_small(const DumpJob& job, const std::string& name, bool& known) {
     put_table(job, "quorum_state", table);
   } else if (name == log::kCommitFileName) {
     TRY_ASSIGN(const Bytes bytes, job.disk.read_file(job.path, kSmallFileMax));
-    const auto [ends, caps, sound, damaged] = log::CommitFile::replay(bytes);
-    if (damaged) job.problem("damaged before its end");
-    if (sound != bytes.size()) job.problem(fmt::format("{} of {} bytes are sound", sound, bytes.size()));
-    Table table({{"topic_id", "TOPIC ID"}, {"partition", "PARTITION"}, {"durable_end", "DURABLE END"}});
-    for (const auto& [key, end] : ends)
-      table.add({key.topic_id.to_string(), int64_t{key.partition.v}, end.v});
+    const log::CommitFile::Replayed recorded = log::CommitFile::replay(bytes);
+    if (recorded.damaged) job.problem("damaged before its end");
+    if (recorded.bytes != bytes.size())
+      job.problem(fmt::format("{} of {} bytes are sound", recorded.bytes, bytes.size()));
+    Table table({{"topic_id", "TOPIC ID"},
+                 {"partition", "PARTITION"},
+                 {"log_start", "LOG START"},
+                 {"durable_end", "DURABLE END"}});
+    for (const auto& [key, end] : recorded.ends) {
+      const auto start = recorded.starts.find(key);
+      table.add({key.topic_id.to_string(), int64_t{key.partition.v},
+                 start == recorded.starts.end() ? Cell() : Cell(start->second.v), end.v});
+    }
     put_table(job, "commit_file", table);
   } else {
     known = false;

@@ -1,6 +1,7 @@
 #include "log/commit_file.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "base/crc32c.h"
@@ -13,6 +14,10 @@ namespace {
 constexpr size_t kFrameHead = 9;
 constexpr uint8_t kKindDurableEnds = 1;
 constexpr uint8_t kKindCaps = 2;
+constexpr uint8_t kKindStarts = 3;
+// Blocks held ahead of the end: on a full disk the record of a log start must fit, or nothing could be
+// removed.
+constexpr uint64_t kCommitReserveBytes = 64 * 1024;
 constexpr size_t kEntrySize = 28;
 constexpr Offset kNoCap{-1};
 
@@ -56,7 +61,7 @@ size_t frame_at(ByteView file, size_t at, bool known_kinds) {
   const auto payload = load_be<uint32_t>(&file[at]);
   if (payload > file.size() - at - kFrameHead) return 0;
   const uint8_t kind = file[at + 8];
-  const bool known = kind == kKindDurableEnds || kind == kKindCaps;
+  const bool known = kind == kKindDurableEnds || kind == kKindCaps || kind == kKindStarts;
   if (known && !has_entries(file.subspan(at + kFrameHead, payload))) return 0;
   if (known_kinds && !known) return 0;
   if (load_be<uint32_t>(&file[at + 4]) != crc32c(file.subspan(at + 8, 1 + size_t{payload}))) return 0;
@@ -71,6 +76,10 @@ Bytes CommitFile::encode(std::span<const std::pair<CommitKey, Offset>> changes) 
 
 Bytes CommitFile::encode_caps(std::span<const std::pair<CommitKey, Offset>> changes) {
   return encode_entries(kKindCaps, changes);
+}
+
+Bytes CommitFile::encode_starts(std::span<const std::pair<CommitKey, Offset>> changes) {
+  return encode_entries(kKindStarts, changes);
 }
 
 CommitFile::Replayed CommitFile::replay(ByteView file) {
@@ -89,6 +98,7 @@ CommitFile::Replayed CommitFile::replay(ByteView file) {
     // An unknown kind that verifies was written by a later version: skipped.
     if (file[at + 8] == kKindDurableEnds) fold_entries(payload, out.ends);
     if (file[at + 8] == kKindCaps) fold_entries(payload, out.caps);
+    if (file[at + 8] == kKindStarts) fold_entries(payload, out.starts);
     at += frame;
     out.bytes = at;
   }
@@ -106,12 +116,16 @@ Result<std::unique_ptr<CommitFile>> CommitFile::open(io::Disk& disk, const std::
   Replayed replayed = replay(content);
   out->ends_ = std::move(replayed.ends);
   out->caps_ = std::move(replayed.caps);
+  out->starts_ = std::move(replayed.starts);
   out->size_ = replayed.bytes;
   out->was_damaged_ = replayed.damaged;
   if (replayed.damaged) {
     TRY(out->rewrite());
-  } else if (out->size_ < content.size()) {
-    TRY(out->file_->truncate(out->size_));
+  } else if (!content.empty()) {
+    if (out->size_ < content.size()) TRY(out->file_->truncate(out->size_));
+    // After a failed fsync the page cache may show what is not on the disk.
+    if (out->size_ > 0) TRY(out->file_->write_at(0, ByteView(content).first(out->size_)));
+    TRY(out->file_->sync());
   }
   if (ends != nullptr) *ends = out->ends_;
   return out;
@@ -119,7 +133,8 @@ Result<std::unique_ptr<CommitFile>> CommitFile::open(io::Disk& disk, const std::
 
 uint64_t CommitFile::rewrite_at() const {
   // Several times what it would shrink to, or a directory of many partitions would be rewritten all the time.
-  return std::max<uint64_t>(rewrite_bytes_, uint64_t{4} * (ends_.size() + caps_.size()) * kEntrySize);
+  return std::max<uint64_t>(rewrite_bytes_,
+                            uint64_t{4} * (ends_.size() + caps_.size() + starts_.size()) * kEntrySize);
 }
 
 Status CommitFile::record(std::span<const std::pair<CommitKey, Offset>> changes, bool sync) {
@@ -138,8 +153,32 @@ Status CommitFile::record_caps(std::span<const std::pair<CommitKey, Offset>> cha
   return append(encode_caps(changes), sync);
 }
 
+Status CommitFile::record_starts(std::span<const std::pair<CommitKey, Offset>> changes, bool sync) {
+  std::vector<std::pair<CommitKey, std::optional<Offset>>> before;
+  for (const auto& [key, start] : changes) {
+    const auto it = starts_.find(key);
+    before.emplace_back(key, it == starts_.end() ? std::nullopt : std::optional(it->second));
+    starts_[key] = start;
+  }
+  Status written = append(encode_starts(changes), sync);
+  if (written) return written;
+  // Whoever looks whether a start is recorded must not be told of one that is not.
+  for (const auto& [key, start] : before) {
+    if (start) {
+      starts_[key] = *start;
+    } else {
+      starts_.erase(key);
+    }
+  }
+  return written;
+}
+
 Status CommitFile::append(ByteView frame, bool sync) {
   if (size_ >= rewrite_at()) return rewrite();
+  if (size_ + frame.size() + kCommitReserveBytes / 2 > reserved_until_) {
+    reserved_until_ = size_ + frame.size() + kCommitReserveBytes;
+    file_->reserve(reserved_until_);
+  }
   Status written = file_->write_at(size_, frame);
   if (!written) {
     // A torn frame would hide later ones from replay().
@@ -150,15 +189,25 @@ Status CommitFile::append(ByteView frame, bool sync) {
   return sync ? file_->sync() : Status();
 }
 
+Bytes CommitFile::encode_all(const Replayed& known) {
+  Bytes out;
+  for (const auto& [kind, entries] :
+       {std::pair(kKindDurableEnds, &known.ends), std::pair(kKindCaps, &known.caps),
+        std::pair(kKindStarts, &known.starts)}) {
+    if (entries->empty() && kind != kKindDurableEnds) continue;
+    const std::vector<std::pair<CommitKey, Offset>> list(entries->begin(), entries->end());
+    const Bytes frame = encode_entries(kind, list);
+    out.insert(out.end(), frame.begin(), frame.end());
+  }
+  return out;
+}
+
 Status CommitFile::rewrite() {
-  const std::vector<std::pair<CommitKey, Offset>> ends(ends_.begin(), ends_.end());
-  const std::vector<std::pair<CommitKey, Offset>> caps(caps_.begin(), caps_.end());
-  Bytes content = encode(ends);
-  const Bytes more = encode_caps(caps);
-  if (!caps.empty()) content.insert(content.end(), more.begin(), more.end());
+  const Bytes content = encode_all({ends_, caps_, starts_});
   TRY(disk_.replace_file(path_, content));
   TRY_ASSIGN(file_, disk_.open(path_, io::OpenMode::write));
   size_ = content.size();
+  reserved_until_ = 0;
   return {};
 }
 

@@ -7,6 +7,7 @@
 //   kind 1, durable ends: i32 entries, each: topic id 16 bytes | partition i32 | end offset i64
 //   kind 2, caps: the same entries; the recovery point in the checkpoint file counts at most up to `end`
 //           (written before a truncation; -1: the checkpoint has been written since and holds again)
+//   kind 3, log starts: the same entries; on disk before what lies below is removed
 // A later entry replaces an earlier one, also when it is lower (truncation). What does not verify at the end
 // is a torn tail and is cut. In the middle it is damage: entries are whole values, so reading goes on at the
 // next frame that verifies, and the file is written anew.
@@ -48,13 +49,17 @@ class CommitFile {
   Status record(std::span<const std::pair<CommitKey, Offset>> changes, bool sync);
   /// The same for caps of recovery points.
   Status record_caps(std::span<const std::pair<CommitKey, Offset>> changes, bool sync);
+  /// The same for log starts.
+  Status record_starts(std::span<const std::pair<CommitKey, Offset>> changes, bool sync);
   /// Forgets partitions that are gone (applied at the next rewrite).
   void forget(const CommitKey& key) {
     ends_.erase(key);
     caps_.erase(key);
+    starts_.erase(key);
   }
   const DurableEnds& ends() const { return ends_; }
   const DurableEnds& caps() const { return caps_; }
+  const DurableEnds& starts() const { return starts_; }
   /// Whether open() found damage that was no torn tail.
   bool was_damaged() const { return was_damaged_; }
   uint64_t size_bytes() const { return size_; }
@@ -62,13 +67,17 @@ class CommitFile {
 
   static Bytes encode(std::span<const std::pair<CommitKey, Offset>> changes);
   static Bytes encode_caps(std::span<const std::pair<CommitKey, Offset>> changes);
+  static Bytes encode_starts(std::span<const std::pair<CommitKey, Offset>> changes);
   struct Replayed {
     DurableEnds ends;
     DurableEnds caps;
+    DurableEnds starts;
     size_t bytes = 0;      // up to the end of the last frame that verified
     bool damaged = false;  // something before that did not
   };
   static Replayed replay(ByteView file);
+  /// A whole file that says the same.
+  static Bytes encode_all(const Replayed& known);
 
  private:
   CommitFile(io::Disk& disk, std::string path) : disk_(disk), path_(std::move(path)) {}
@@ -83,6 +92,8 @@ class CommitFile {
   uint64_t rewrite_bytes_ = 4u << 20;
   DurableEnds ends_;
   DurableEnds caps_;
+  DurableEnds starts_;
+  uint64_t reserved_until_ = 0;
   bool was_damaged_ = false;
 };
 

@@ -223,6 +223,7 @@ Result<DirectoryListing> DataDirectory::list(const Manifest* known) {
       partition.topic_id = (*metadata)->topic_id;
     } else if (!metadata) {
       trace_.warn("{}: {}", path, metadata.error().message);
+      partition.metadata_torn = metadata.code() == ErrorCode::parse_error;
     }
     out.partitions.push_back(std::move(partition));
   }

@@ -38,6 +38,7 @@ struct PartitionDirectory {
   std::string topic;
   PartitionId partition;
   std::optional<Uuid> topic_id;  // from partition.metadata; nullopt: none or unreadable
+  bool metadata_torn = false;    // the file is there, but not what was written to it
 };
 
 struct DirectoryListing {

@@ -328,14 +328,18 @@ std::vector<SegmentInfo> Log::segments() const {
 // --- snapshots of the producer state ---
 
 Status Log::write_snapshot() {
-  const Offset at = log_end_offset_;
+  return write_snapshot_of(producers_, log_end_offset_);
+}
+
+Status Log::write_snapshot_of(const ProducerState& state, Offset at) {
   const std::string path = io::join_path(directory_, file_name(at, FileKind::snapshot));
   TRY_ASSIGN(const std::shared_ptr<io::File> file, disk_.open(path, io::OpenMode::create));
   TRY(file->truncate(0));
-  TRY(file->write_at(0, producers_.encode_snapshot()));
+  TRY(file->write_at(0, state.encode_snapshot()));
   unsynced_.push_back(file);
   ++names_version_;
-  if (snapshots_.empty() || snapshots_.back() < at) snapshots_.push_back(at);
+  const auto place = std::lower_bound(snapshots_.begin(), snapshots_.end(), at);
+  if (place == snapshots_.end() || *place != at) snapshots_.insert(place, at);
   return {};
 }
 

@@ -46,7 +46,7 @@ struct OpenParams {
   Offset recovery_point{0};      // from the checkpoint; scanning begins here after an unclean stop
   Offset durable_end{0};         // from the commit file; damage below max(this, recovery_point) is `corrupt`
   Offset log_start_offset{0};    // from the checkpoint
-  bool log_start_exact = false;  // it is as the clean stop left it: a log that begins later misses segments
+  bool log_start_exact = false;  // known to be the start: a log that begins later misses segments
   Offset cleaned_end{0};         // from the cleaner's checkpoint: what lies below is compacted
   bool create = false;           // a new partition: the directory may be absent or empty
   Uuid topic_id;                 // if not zero, partition.metadata is to name it; written if it is not there
@@ -83,6 +83,14 @@ struct SegmentInfo {
   Offset next_offset;
   uint64_t bytes = 0;
   bool active = false;
+};
+
+/// What retention wants to go: everything below `log_start`.
+struct Retention {
+  Offset log_start = kNoOffset;
+  uint64_t generation = 0;
+  std::string reason;  // "retention.ms", ...: for the trace line
+  bool empty() const { return log_start == kNoOffset; }
 };
 
 struct DeletedSegments {
@@ -225,9 +233,15 @@ class Log {
   Status flush();
 
   // --- retention and truncation ---
-  /// Retires whole closed segments by age, by size, or below the log start; rolls an active segment that is
-  /// expired as a whole. Only what is durable and below the high watermark goes. Files are renamed now and
-  /// removed by remove_pending().
+  /// Finds whole closed segments that are to go by age, by size, or because they lie below the log start;
+  /// rolls an active segment that is expired as a whole. Only what is durable and below the high watermark
+  /// goes. The log start moves at once, but for retire_below() the new one, and a sync that was planned after
+  /// this call, must be durable: later a log that begins beyond its recorded start is known to miss data, and
+  /// the producers' snapshot at the new start is all that is left of what went.
+  Result<Retention> plan_retention(Now now, Offset high_watermark);
+  /// Retires what was planned. Files are renamed now and removed by remove_pending().
+  Result<DeletedSegments> retire_below(const Retention& retention, Now now);
+  /// Both in one, for owners without a record of log starts.
   Result<DeletedSegments> delete_old_segments(Now now, Offset high_watermark);
   /// Removes files whose delay is over; returns how many. `all`: at once.
   size_t remove_pending(Now now, bool all = false);
@@ -317,6 +331,8 @@ class Log {
                                         int64_t wall_ms);
   Status write_snapshot();
   void remove_snapshots(Offset from, Offset below);
+  Status keep_snapshot_at(Offset at, int64_t wall_ms);
+  Status write_snapshot_of(const ProducerState& state, Offset at);
   bool anything_dirty() const;
 
   // log_read.cc
@@ -352,7 +368,6 @@ class Log {
 
   // log_retention.cc
   Status retire(Segment& segment, Now now);
-  Status drop_first(size_t count, Now now, DeletedSegments& out);
   void lower_ends(Offset end);
 
   // log_compaction.cc

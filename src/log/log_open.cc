@@ -39,11 +39,16 @@ class LogOpener {
   Status scan_segments();
   Status cut(size_t segment, const Segment::ScanResult& scan);
   Status check_ends();
+  Status rewrite_unsynced();
   Status note_first_append();
   std::string path(std::string_view name) const { return io::join_path(log_.directory_, name); }
   Status remove_leftover(const std::string& name);
   /// Below it damage is damage, never a torn tail.
   Offset known_durable() const { return std::max(params_.recovery_point, params_.durable_end); }
+  /// Whether a log that ends there lacks what was synced. Not if all of that was deleted since.
+  bool lacks_data(Offset end) const {
+    return end < known_durable() && known_durable() > params_.log_start_offset;
+  }
 
   Log& log_;
   const OpenParams& params_;
@@ -89,10 +94,13 @@ Status LogOpener::run() {
   check_epochs();
   TRY(scan_segments());
   TRY(check_ends());
+  TRY(rewrite_unsynced());
   TRY(note_first_append());
   TRY(log_.txn_index_of(log_.segments_.size() - 1));
-  TRY(log_.rebuild_producers(params_.clean_shutdown ? log_.log_end_offset_ : log_.recovery_point_,
-                             params_.now.wall_ms, &stats_));
+  // The snapshot where the log begins was on disk before what lay below was removed.
+  const Offset trusted = std::max(log_.recovery_point_, log_.segments_.front()->base_offset());
+  TRY(log_.rebuild_producers(params_.clean_shutdown ? log_.log_end_offset_ : trusted, params_.now.wall_ms,
+                             &stats_));
   for (const auto& segment : log_.segments_) {
     if (segment != log_.segments_.back()) TRY(segment->write_txn_index(log_.unsynced_));
   }
@@ -359,7 +367,7 @@ void LogOpener::note_epoch(const BatchHeader& batch) {
 // The torn tail: the file ends before the damage, segments after it go.
 Status LogOpener::cut(size_t at, const Segment::ScanResult& scan) {
   Segment& segment = *log_.segments_[at];
-  if (params_.clean_shutdown || segment.next_offset() < known_durable()) {
+  if (params_.clean_shutdown || lacks_data(segment.next_offset())) {
     if (params_.clean_shutdown) {
       return Error(ErrorCode::corrupt,
                    fmt::format("{}; the log was closed cleanly, so this is no torn tail", scan.damage));
@@ -391,22 +399,23 @@ Status LogOpener::cut(size_t at, const Segment::ScanResult& scan) {
 
 Status LogOpener::check_ends() {
   const Offset end = log_.active().next_offset();
-  if (end < known_durable()) {
+  if (lacks_data(end)) {
     return Error(
         ErrorCode::corrupt,
         fmt::format("{}: ends at position {} with offset {}, but everything below offset {} was synced",
                     log_.active().file()->path(), log_.active().size_bytes(), end.v, known_durable().v));
   }
   const Offset first = log_.segments_.front()->base_offset();
-  if (params_.log_start_exact && !log_.config_.compact_policy && first > params_.log_start_offset) {
+  if (params_.log_start_exact && first > params_.log_start_offset &&
+      known_durable() > params_.log_start_offset) {
     return Error(ErrorCode::corrupt,
                  fmt::format("{}: the first segment begins at offset {}, the log at {}: segments are missing",
                              log_.directory_, first.v, params_.log_start_offset.v));
   }
   log_.log_end_offset_ = end;
   log_.log_start_offset_ = std::max(params_.log_start_offset, log_.segments_.front()->base_offset());
-  log_.recovery_point_ = params_.clean_shutdown ? end : params_.recovery_point;
-  log_.durable_end_ = params_.clean_shutdown ? end : known_durable();
+  log_.recovery_point_ = params_.clean_shutdown ? end : std::min(end, params_.recovery_point);
+  log_.durable_end_ = params_.clean_shutdown ? end : std::min(end, known_durable());
   for (const auto& segment : log_.segments_) {
     log_.size_bytes_ += segment->size_bytes();
     // Also one that ends just there: it may have been truncated to that end.
@@ -421,6 +430,32 @@ Status LogOpener::check_ends() {
   return {};
 }
 
+// After a failed fsync the page cache holds, as clean, pages that never came to the disk; they read well
+// until they are dropped. What nobody is known to have synced is written once more, so that the sync with
+// which serving begins is true of it.
+Status LogOpener::rewrite_unsynced() {
+  if (params_.clean_shutdown) return {};
+  const Offset from = std::max(log_.durable_end_, log_.segments_.front()->base_offset());
+  for (size_t i = log_.segment_index_of(from); i < log_.segments_.size(); ++i) {
+    const Segment& segment = *log_.segments_[i];
+    if (segment.empty() || segment.next_offset() <= from) continue;
+    bool would_block = false;
+    TRY_ASSIGN(const std::optional<Place> place,
+               log_.locate(i, std::max(from, segment.base_offset()), ReadMode::may_block, would_block));
+    if (!place) continue;
+    Bytes window;
+    for (uint64_t at = place->position; at < segment.size_bytes(); at += window.size()) {
+      window.resize(std::min<uint64_t>(kReplayWindow, segment.size_bytes() - at));
+      TRY_ASSIGN(const size_t got, segment.file()->read_at(at, window));
+      if (got != window.size())
+        return Error(ErrorCode::corrupt,
+                     fmt::format("{}: ends at position {}", segment.file()->path(), at + got));
+      TRY(segment.file()->write_at(at, window));
+    }
+  }
+  return {};
+}
+
 Status LogOpener::note_first_append() {
   Segment& segment = log_.active();
   TRY_ASSIGN(const std::optional<BatchHeader> first, segment.first_header(log_.scratch_));
@@ -431,9 +466,11 @@ Status LogOpener::note_first_append() {
 }
 
 // Newest usable snapshot at or below `snapshot_max`, then every batch from there to the end. Later snapshots
-// are removed: they may tell of bytes that were cut.
+// are removed: they may tell of bytes that were cut. So are those from below the first segment: what happened
+// between them and it is unknown, and a producer that is not known at all may go on.
 Status Log::rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStats* stats) {
   remove_snapshots(snapshot_max + 1, Offset(INT64_MAX));
+  remove_snapshots(Offset(0), segments_.front()->base_offset());
   producers_.clear();
   Offset from = segments_.front()->base_offset();
   while (!snapshots_.empty()) {

@@ -9,6 +9,12 @@
 
 namespace millrace::log {
 
+namespace {
+
+constexpr size_t kKeptSnapshotBytesMax = 512u << 20;
+
+}  // namespace
+
 // Renames a segment's files: gone from the log at once (also for a later open), removed when readers that
 // hold regions of it have had time to finish. The indexes go first: a segment without them can be repaired.
 Status Log::retire(Segment& segment, Now now) {
@@ -32,25 +38,10 @@ Status Log::retire(Segment& segment, Now now) {
   return {};
 }
 
-Status Log::drop_first(size_t count, Now now, DeletedSegments& out) {
-  ASSERT(count < segments_.size());
-  for (size_t i = 0; i < count; ++i) {
-    Segment& segment = *segments_.front();
-    TRY(retire(segment, now));
-    out.base_offsets.push_back(segment.base_offset());
-    out.bytes += segment.size_bytes();
-    size_bytes_ -= segment.size_bytes();
-    segments_.erase(segments_.begin());
-    TRY(advance_log_start(std::max(log_start_offset_, segments_.front()->base_offset())));
-  }
-  remove_snapshots(Offset(0), segments_.front()->base_offset());
-  return {};
-}
-
-Result<DeletedSegments> Log::delete_old_segments(Now now, Offset high_watermark) {
+Result<Retention> Log::plan_retention(Now now, Offset high_watermark) {
   const ScratchLease lease(scratch_);
   TRY(usable());
-  DeletedSegments out;
+  Retention out;
   const auto expired = [&](Segment& segment) -> Result<bool> {
     if (!config_.delete_policy || config_.retention_ms < 0 || segment.empty()) return false;
     TRY_ASSIGN(int64_t latest, segment.max_timestamp(scratch_, config_.index_interval_bytes));
@@ -86,13 +77,59 @@ Result<DeletedSegments> Log::delete_old_segments(Now now, Offset high_watermark)
     }
     excess -= std::min(excess, segment.size_bytes());
   }
-  if (count > 0) TRY(drop_first(count, now, out));
-  out.log_start_offset = log_start_offset_;
-  if (!out.empty()) {
-    trace_.info("{}: {} segments, {} bytes deleted ({}), log starts at {}", directory_,
-                out.base_offsets.size(), out.bytes, out.reason, log_start_offset_.v);
-  }
+  if (count == 0) return out;
+  ASSERT(count < segments_.size());
+  const Offset front = segments_[count]->base_offset();
+  TRY(keep_snapshot_at(front, now.wall_ms));
+  out.log_start = std::max(log_start_offset_, front);
+  out.generation = generation_;
+  TRY(advance_log_start(out.log_start));
   return out;
+}
+
+// What the producers were at `at`, where the log will begin: the batches that tell it are about to go.
+Status Log::keep_snapshot_at(Offset at, int64_t wall_ms) {
+  if (std::binary_search(snapshots_.begin(), snapshots_.end(), at)) return {};
+  ProducerState state(config_.producer_ids_max);
+  Offset from = segments_.front()->base_offset();
+  for (auto known = snapshots_.rbegin(); known != snapshots_.rend(); ++known) {
+    if (*known > at || *known < from) continue;
+    const Result<Bytes> content = disk_.read_file(
+        io::join_path(directory_, file_name(*known, FileKind::snapshot)), kKeptSnapshotBytesMax);
+    if (!content || !state.load_snapshot(*content, wall_ms)) continue;
+    from = *known;
+    break;
+  }
+  const auto ignore = [](Segment&, const AbortedTxn&) { return Status(); };
+  TRY(replay(state, from, at, wall_ms, ignore, nullptr));
+  return write_snapshot_of(state, at);
+}
+
+Result<DeletedSegments> Log::retire_below(const Retention& retention, Now now) {
+  TRY(usable());
+  DeletedSegments out;
+  out.log_start_offset = log_start_offset_;
+  out.reason = retention.reason;
+  if (retention.empty() || retention.generation != generation_) return out;
+  while (segments_.size() > 1 && segments_.front()->next_offset() <= retention.log_start) {
+    Segment& segment = *segments_.front();
+    if (swap_base_ != kNoOffset && segment.next_offset() > swap_base_) break;  // next time
+    TRY(retire(segment, now));
+    out.base_offsets.push_back(segment.base_offset());
+    out.bytes += segment.size_bytes();
+    size_bytes_ -= segment.size_bytes();
+    segments_.erase(segments_.begin());
+  }
+  if (out.empty()) return out;
+  remove_snapshots(Offset(0), segments_.front()->base_offset());
+  trace_.info("{}: {} segments, {} bytes deleted ({}), log starts at {}", directory_, out.base_offsets.size(),
+              out.bytes, out.reason, log_start_offset_.v);
+  return out;
+}
+
+Result<DeletedSegments> Log::delete_old_segments(Now now, Offset high_watermark) {
+  TRY_ASSIGN(const Retention retention, plan_retention(now, high_watermark));
+  return retire_below(retention, now);
 }
 
 size_t Log::remove_pending(Now now, bool all) {
@@ -178,6 +215,7 @@ Status Log::truncate_fully_and_start_at(Offset offset, Now now) {
   TRY(usable());
   const auto restart = [&]() -> Status {
     TRY(cancel_swap());
+    remove_snapshots(Offset(0), Offset(INT64_MAX));  // first: none may come back beside the new segment
     while (!segments_.empty()) {
       TRY(retire(active(), now));
       segments_.pop_back();
@@ -194,7 +232,6 @@ Status Log::truncate_fully_and_start_at(Offset offset, Now now) {
     if (segments_.empty()) closed_ = true;
     return status;
   }
-  remove_snapshots(Offset(0), Offset(INT64_MAX));
   producers_.clear();
   epochs_.clear();
   ++epochs_version_;

@@ -205,6 +205,28 @@ Status carry_out(io::Disk& disk, const RepairPlan& plan) {
 
 Status record_end(io::Disk& disk, const std::string& data_directory, const PartitionKey& key,
                   std::optional<Offset> end) {
+  const std::string commit_path = io::join_path(data_directory, kCommitFileName);
+  std::optional<CommitFile::Replayed> known;
+  std::optional<Offset> start;
+  if (key.topic_id) {
+    const Result<Bytes> content = disk.read_file(commit_path, kRepairFileBytesMax);
+    if (!content && content.code() != ErrorCode::not_found) return content.error();
+    if (content) known = CommitFile::replay(*content);  // a torn tail is no entry
+  }
+  if (known) {
+    const CommitKey commit_key{*key.topic_id, key.name.partition};
+    known->caps.erase(commit_key);  // the recovery point that is written below holds
+    if (end) {
+      known->ends[commit_key] = *end;
+    } else {
+      known->ends.erase(commit_key);
+    }
+    // Segments at the beginning may be gone for good: from now on the checkpoint alone says where it begins.
+    if (const auto it = known->starts.find(commit_key); it != known->starts.end()) {
+      start = it->second;
+      known->starts.erase(it);
+    }
+  }
   for (const std::string_view name :
        {kRecoveryPointCheckpoint, kHighWatermarkCheckpoint, kLogStartCheckpoint, kCleanerCheckpoint}) {
     const std::string path = io::join_path(data_directory, name);
@@ -219,30 +241,15 @@ Status record_end(io::Disk& disk, const std::string& data_directory, const Parti
       checkpoint->erase(it);
     } else if (name == kRecoveryPointCheckpoint) {
       (*checkpoint)[key.name] = *end;
+    } else if (name == kLogStartCheckpoint && start) {
+      (*checkpoint)[key.name] = std::min(*end, *start);
     } else {
       if (it == checkpoint->end() || it->second <= *end) continue;
       it->second = *end;
     }
     TRY(disk.replace_file(path, as_bytes(encode_checkpoint(*checkpoint))));
   }
-  if (!key.topic_id) return {};
-  const std::string path = io::join_path(data_directory, kCommitFileName);
-  const Result<Bytes> content = disk.read_file(path, kRepairFileBytesMax);
-  if (!content) return content.code() == ErrorCode::not_found ? Status() : Status(content.error());
-  CommitFile::Replayed known = CommitFile::replay(*content);  // a torn tail is no entry
-  const CommitKey commit_key{*key.topic_id, key.name.partition};
-  known.caps.erase(commit_key);  // the recovery point that was just written holds
-  if (end) {
-    known.ends[commit_key] = *end;
-  } else {
-    known.ends.erase(commit_key);
-  }
-  Bytes file;
-  const auto append = [&](const Bytes& frame) { file.insert(file.end(), frame.begin(), frame.end()); };
-  append(CommitFile::encode(std::vector<std::pair<CommitKey, Offset>>(known.ends.begin(), known.ends.end())));
-  append(CommitFile::encode_caps(
-      std::vector<std::pair<CommitKey, Offset>>(known.caps.begin(), known.caps.end())));
-  return disk.replace_file(path, file);
+  return known ? disk.replace_file(commit_path, CommitFile::encode_all(*known)) : Status();
 }
 
 Result<Adopted> adopt(io::Disk& disk, const std::string& directory, const Adoption& adoption) {

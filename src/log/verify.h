@@ -124,6 +124,7 @@ struct DirectoryVerdict {
   OffsetCheckpoint high_watermarks;
   DurableEnds durable_ends;
   DurableEnds recovery_caps;
+  DurableEnds recorded_starts;
   std::vector<PartitionDirectory> partitions;
   Findings findings;
 };

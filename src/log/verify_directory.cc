@@ -93,6 +93,7 @@ Result<DirectoryVerdict> verify_directory(io::Disk& disk, const std::string& pat
     const size_t sound = known.bytes;
     out.durable_ends = std::move(known.ends);
     out.recovery_caps = std::move(known.caps);
+    out.recorded_starts = std::move(known.starts);
     if (known.damaged) add(Severity::damage, commit_path, "a frame in the middle does not verify");
     // Room that was reserved for appends is no frame.
     const bool zeros = std::all_of(content->begin() + static_cast<std::ptrdiff_t>(sound), content->end(),
@@ -144,6 +145,8 @@ PartitionCheck check_of(const DirectoryVerdict& directory, const PartitionDirect
     const auto cap = directory.recovery_caps.find({*partition.topic_id, partition.partition});
     if (cap != directory.recovery_caps.end() && cap->second >= Offset(0))
       check.recovery_point = std::min(check.recovery_point, cap->second);
+    const auto start = directory.recorded_starts.find({*partition.topic_id, partition.partition});
+    if (start != directory.recorded_starts.end()) check.log_start = start->second;
   }
   return check;
 }

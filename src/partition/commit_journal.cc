@@ -24,6 +24,7 @@ Result<std::shared_ptr<CommitJournal>> CommitJournal::open(Environment environme
   }
   out->known_ends_ = out->file_->ends();
   out->known_caps_ = out->file_->caps();
+  out->known_starts_ = out->file_->starts();
   for (const auto& [key, cap] : out->known_caps_) out->capped_[key] = 0;
   out->size_bytes_ = out->file_->size_bytes();
   return out;
@@ -33,17 +34,21 @@ std::optional<CommitJournal::Known> CommitJournal::known(const log::CommitKey& k
   const std::lock_guard lock(mutex_);
   const auto end = known_ends_.find(key);
   const auto cap = known_caps_.find(key);
-  if (end == known_ends_.end() && cap == known_caps_.end()) return std::nullopt;
+  const auto start = known_starts_.find(key);
+  if (end == known_ends_.end() && cap == known_caps_.end() && start == known_starts_.end())
+    return std::nullopt;
   Known out;
   if (end != known_ends_.end()) out.durable_end = end->second;
   if (cap != known_caps_.end()) out.recovery_cap = cap->second;
+  if (start != known_starts_.end()) out.log_start = start->second;
   return out;
 }
 
-void CommitJournal::note(const log::CommitKey& key, Offset end) {
+void CommitJournal::note(const log::CommitKey& key, Offset end, Offset log_start) {
   const std::lock_guard lock(mutex_);
   if (closed_) return;
   noted_[key] = end;
+  noted_starts_[key] = log_start;
   arm_locked(kWriteDelayMs);
 }
 
@@ -89,17 +94,56 @@ Status CommitJournal::write(Changes changes) {
     for (const log::CommitKey& key : std::exchange(forgotten_, {})) {
       file_->forget(key);
       changes.erase(key);
+      noted_starts_.erase(key);
     }
   }
-  if (changes.empty()) return {};
+  // First: an end without its start would make a log that was restarted look like one that lost segments.
+  Status written = write_starts();
+  if (changes.empty()) return written;
   const std::vector<std::pair<log::CommitKey, Offset>> list(changes.begin(), changes.end());
-  Status written = judge(file_->record(list, true));
+  if (written.ok()) written = judge(file_->record(list, true));
   if (!written && written.code() == ErrorCode::no_space) {
     const std::lock_guard lock(mutex_);
     noted_.merge(changes);  // what was noted meanwhile is newer and stays
     if (!closed_) arm_locked(kFullRetryMs);
   }
   return written;
+}
+
+Status CommitJournal::write_starts() {
+  Changes starts;
+  {
+    const std::lock_guard lock(mutex_);
+    starts = std::exchange(noted_starts_, {});
+  }
+  std::vector<std::pair<log::CommitKey, Offset>> list;
+  for (const auto& [key, start] : starts) {
+    const auto known = file_->starts().find(key);
+    if (known == file_->starts().end() || known->second < start) list.emplace_back(key, start);
+  }
+  if (list.empty()) return {};
+  Status written = judge(file_->record_starts(list, true));
+  if (!written && written.code() == ErrorCode::no_space) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, start] : list) {
+      Offset& noted = noted_starts_.try_emplace(key, start).first->second;
+      noted = std::max(noted, start);
+    }
+    if (!closed_) arm_locked(kFullRetryMs);
+  }
+  return written;
+}
+
+Status CommitJournal::advance_start(const log::CommitKey& key, Offset log_start) {
+  const std::lock_guard file_lock(file_mutex_);
+  Changes changes;
+  {
+    const std::lock_guard lock(mutex_);
+    Offset& noted = noted_starts_.try_emplace(key, log_start).first->second;
+    noted = std::max(noted, log_start);
+    changes = std::exchange(noted_, {});
+  }
+  return write(std::move(changes));
 }
 
 // With file_mutex_ held.
@@ -132,10 +176,13 @@ Status CommitJournal::lower(const log::CommitKey& key, Offset end) {
   }
   const std::pair<log::CommitKey, Offset> cap{key, end};
   TRY(judge(file_->record_caps({&cap, 1}, false)));
+  if (const auto start = file_->starts().find(key); start != file_->starts().end() && start->second > end)
+    TRY(judge(file_->record_starts({&cap, 1}, false)));
   Changes changes;
   {
     const std::lock_guard lock(mutex_);
     changes = std::exchange(noted_, {});
+    noted_starts_.erase(key);
   }
   changes[key] = end;
   return write(std::move(changes));
@@ -144,15 +191,17 @@ Status CommitJournal::lower(const log::CommitKey& key, Offset end) {
 void CommitJournal::forget(const log::CommitKey& key) {
   const std::lock_guard lock(mutex_);
   noted_.erase(key);
+  noted_starts_.erase(key);
   capped_.erase(key);
   known_ends_.erase(key);
   known_caps_.erase(key);
+  known_starts_.erase(key);
   forgotten_.push_back(key);
 }
 
 void CommitJournal::keep_only(const std::function<bool(const log::CommitKey&)>& wanted) {
   const std::lock_guard lock(mutex_);
-  for (const log::DurableEnds* ends : {&known_ends_, &known_caps_}) {
+  for (const log::DurableEnds* ends : {&known_ends_, &known_caps_, &known_starts_}) {
     for (const auto& [key, end] : *ends) {
       if (!wanted(key)) forgotten_.push_back(key);
     }
@@ -160,6 +209,7 @@ void CommitJournal::keep_only(const std::function<bool(const log::CommitKey&)>& 
   const auto unwanted = [&](const auto& entry) { return !wanted(entry.first); };
   std::erase_if(known_ends_, unwanted);
   std::erase_if(known_caps_, unwanted);
+  std::erase_if(known_starts_, unwanted);
   std::erase_if(capped_, unwanted);
 }
 

@@ -6,6 +6,8 @@
 // the cut would look like damage; and the recovery point in the checkpoint file is capped until that file is
 // written anew.
 //
+// Log starts are recorded here, too: advance_start() is waited for before anything below is removed.
+//
 // An error fences the directory; a full disk does not: the newest ends stay in memory and are tried again.
 // Thread-safe. One per data directory, shared by its partitions.
 #pragma once
@@ -46,13 +48,18 @@ class CommitJournal final : public std::enable_shared_from_this<CommitJournal> {
   struct Known {
     Offset durable_end{0};
     std::optional<Offset> recovery_cap;  // the checkpointed recovery point counts at most up to here
+    std::optional<Offset> log_start;     // the log begins there, or below what is about to be removed
   };
   std::optional<Known> known(const log::CommitKey& key) const;
 
-  /// Everything below `end` is synced. Returns at once.
-  void note(const log::CommitKey& key, Offset end);
-  /// The log is about to be cut: nothing from `end` on is promised any more. On return that is on disk; only
-  /// then may the log be cut. Blocks. Errors: no_space, io_error: then the log may not be cut.
+  /// Everything below `end` is synced, the log begins at `log_start`. Returns at once.
+  void note(const log::CommitKey& key, Offset end, Offset log_start = Offset(0));
+  /// What lies below `log_start` may be removed when this returns. Never moves it back. Blocks. Errors:
+  /// no_space, io_error: then nothing may be removed.
+  Status advance_start(const log::CommitKey& key, Offset log_start);
+  /// The log is about to be cut: nothing from `end` on is promised any more, nor that it begins later. On
+  /// return that is on disk; only then may the log be cut. Blocks. Errors: no_space, io_error: then the log
+  /// may not be cut.
   Status lower(const log::CommitKey& key, Offset end);
   /// The partition is gone.
   void forget(const log::CommitKey& key);
@@ -74,6 +81,8 @@ class CommitJournal final : public std::enable_shared_from_this<CommitJournal> {
 
  private:
   using Changes = std::map<log::CommitKey, Offset>;
+  /// With file_mutex_ held: the log starts that are noted and new.
+  Status write_starts();
 
   CommitJournal(Environment environment, std::string directory)
       : env_(std::move(environment)), directory_(std::move(directory)) {}
@@ -94,10 +103,12 @@ class CommitJournal final : public std::enable_shared_from_this<CommitJournal> {
 
   mutable std::mutex mutex_;  // never held across a write
   Changes noted_;             // not yet written
+  Changes noted_starts_;      // the same
   std::vector<log::CommitKey> forgotten_;
   std::map<log::CommitKey, uint64_t> capped_;  // key to the serial of its cap
   log::DurableEnds known_ends_;
   log::DurableEnds known_caps_;
+  log::DurableEnds known_starts_;
   uint64_t serial_ = 0;
   bool armed_ = false;
   bool closed_ = false;

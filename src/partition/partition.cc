@@ -208,6 +208,7 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
         changed_ = true;
         request_sync_locked(loop, (config_->fsync && acks_all) || result->flush);
         on_ends_locked(notices);
+        if (log_->failed()) fail_locked(Error(ErrorCode::kafka_storage_error, "the log has failed"), notices);
       } else if (result->flush) {
         request_sync_locked(loop, true);
       }
@@ -261,27 +262,25 @@ bool Partition::await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> 
 // Appends of one tick share one sync: it begins when the tick of the loop that appended ends. What nobody
 // waits for is synced a little later, so that more come along.
 void Partition::request_sync_locked(io::Loop& loop, bool somebody_waits) {
-  if (somebody_waits) {
-    if (sync_running_) {
-      sync_again_ = true;
-    } else if (!sync_scheduled_) {
-      sync_scheduled_ = true;
-      loop.at_end_of_tick(
-          [self = shared_from_this(), &loop] { self->begin_sync(loop, log::SyncScope::records); });
-    }
-    return;
+  if (!somebody_waits) {
+    set_sync_timer_locked(loop);
+  } else if (sync_running_) {
+    sync_wanted_ = true;
+  } else if (!sync_scheduled_) {
+    sync_scheduled_ = true;
+    loop.at_end_of_tick(
+        [self = shared_from_this(), &loop] { self->begin_sync(loop, log::SyncScope::records); });
   }
+}
+
+void Partition::set_sync_timer_locked(io::Loop& loop) {
   const int64_t delay_ms = config_->fsync ? std::min(kSyncDelayMs, config_->flush_ms) : config_->flush_ms;
-  if (sync_timed_ || delay_ms == INT64_MAX) return;  // without either the checkpoint does it
-  sync_timed_ = true;
+  if (delay_ms >= sync_timer_ms_) return;  // without a delay the checkpoint does it
+  sync_timer_ms_ = delay_ms;
   loop.call_after(delay_ms, [self = shared_from_this(), &loop] {
     {
       const std::lock_guard lock(self->mutex_);
-      self->sync_timed_ = false;
-      if (self->sync_running_) {
-        self->sync_again_ = true;
-        return;
-      }
+      self->sync_timer_ms_ = INT64_MAX;
       if (self->durable_end_locked() >= self->log_end_locked()) return;
     }
     self->begin_sync(loop, log::SyncScope::records);
@@ -299,25 +298,40 @@ struct Partition::Sync {
 void Partition::begin_sync(io::Loop& loop, log::SyncScope scope) {
   auto sync = std::make_shared<Sync>();
   sync->checkpoint = scope == log::SyncScope::everything;
-  {
+  Notices notices;
+  const bool begun = [&] {
     const std::lock_guard lock(mutex_);
-    bool& running = sync->checkpoint ? checkpoint_running_ : sync_running_;
     if (!sync->checkpoint) sync_scheduled_ = false;
-    if (running || !log_ || log_->failed() || log_->closed()) return;
-    if (!sync->checkpoint) sync_again_ = false;
+    if (!log_ || log_->closed()) return false;
+    if (sync->checkpoint ? checkpoint_running_ : sync_running_) {
+      if (!sync->checkpoint) sync_wanted_ = true;
+      return false;
+    }
     Result<log::SyncPlan> made = log_->plan_sync(scope);
+    if (log_->failed()) {
+      // Whoever waits is told; nothing is synced any more.
+      if (!sync->checkpoint)
+        fail_locked(Error(ErrorCode::kafka_storage_error, "the log has failed"), notices);
+      return false;
+    }
     if (!made.ok()) {
       env_.trace.warn("{}: the indexes could not be written: {}", name_.text(), made.error().message);
-      return;
+      return false;
     }
+    if (!sync->checkpoint) sync_wanted_ = false;
     sync->plan = std::move(*made);
     sync->batches = batches_appended_;
     if (sync->plan.empty()) {
       log_->synced(sync->plan, {});  // nothing to be done for it to be true
-      return;
+      note_durable_locked();
+      on_ends_locked(notices);
+      return false;
     }
-    running = true;
-  }
+    (sync->checkpoint ? checkpoint_running_ : sync_running_) = true;
+    return true;
+  }();
+  tell(std::move(notices));
+  if (!begun) return;
   // A checkpoint is in no hurry, and must not stand before those who are.
   env_.disk->run_in(
       sync->checkpoint ? io::Lane::background : io::Lane::sync, loop,
@@ -352,14 +366,13 @@ void Partition::end_sync(io::Loop& loop, const Sync& sync) {
       }
     }
     if (!log_) {
-      sync_again_ = false;  // closed meanwhile, which synced everything
+      sync_wanted_ = false;  // closed meanwhile, which synced everything
     } else if (outcome.ok() || outcome.code() == ErrorCode::no_space) {
       note_durable_locked();
       on_ends_locked(notices);
-      const bool waited_for = !(commit_waits_.empty() && flush_waits_.empty() && flush_commit_waits_.empty());
-      again = sync_again_ || (waited_for && log_->durable_end() < log_->log_end_offset() &&
-                              (config_->fsync || !flush_waits_.empty() || !flush_commit_waits_.empty()));
-      sync_again_ = false;
+      const bool waited_for =
+          (config_->fsync && !commit_waits_.empty()) || !flush_waits_.empty() || !flush_commit_waits_.empty();
+      again = !sync_running_ && (sync_wanted_ || waited_for) && log_->durable_end() < log_->log_end_offset();
     } else {
       // Never retried: the kernel may have dropped the pages and would report success.
       fail_locked(outcome.error(), notices);
@@ -375,11 +388,14 @@ void Partition::checkpoint(io::Loop& loop) {
 }
 
 void Partition::note_durable_locked() {
-  if (log_ && env_.journal && !log_->failed()) env_.journal->note(commit_key(), log_->durable_end());
+  if (log_ && env_.journal && !log_->failed())
+    env_.journal->note(commit_key(), log_->durable_end(), log_->log_start_offset());
 }
 
 Status Partition::record_lowered_locked(Offset end) {
-  if (!env_.journal || (end >= log_->durable_end() && end >= log_->recovery_point())) return {};
+  if (!env_.journal ||
+      end >= std::max({log_->durable_end(), log_->recovery_point(), log_->log_start_offset()}))
+    return {};
   return env_.journal->lower(commit_key(), end);
 }
 
@@ -409,7 +425,7 @@ Status Partition::restart_at(Offset offset, Now now) {
   // Segments go one by one, the last first: nothing is promised until the new one is there.
   TRY(record_lowered_locked(Offset(0)));
   TRY(log_->truncate_fully_and_start_at(offset, now));
-  return {};
+  return env_.journal ? env_.journal->advance_start(commit_key(), offset) : Status();
 }
 
 void Partition::fail_locked(const Error& error, Notices& notices) {
@@ -665,44 +681,44 @@ Result<Partition::EpochEnd> Partition::end_offset_for_epoch(LeaderEpoch epoch, E
 
 Result<Offset> Partition::delete_records(Offset before) {
   TRY(open_if_resting());
-  const std::lock_guard lock(mutex_);
-  if (stopped_ != ErrorCode::none) return stopped_;
-  TRY(usable());
-  const Offsets o = offsets_locked();
-  if (before == Offset(-1)) before = o.high_watermark;
-  if (before < Offset(0) || before > o.high_watermark) {
-    return Error(ErrorCode::offset_out_of_range,
-                 "beyond the high watermark " + std::to_string(o.high_watermark.v));
+  Offset start;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_ != ErrorCode::none) return stopped_;
+    TRY(usable());
+    const Offsets o = offsets_locked();
+    if (before == Offset(-1)) before = o.high_watermark;
+    if (before < Offset(0) || before > o.high_watermark) {
+      return Error(ErrorCode::offset_out_of_range,
+                   "beyond the high watermark " + std::to_string(o.high_watermark.v));
+    }
+    if (!log_) return ErrorCode::not_leader_or_follower;
+    if (before > o.log_start) TRY(log_->advance_log_start(before));
+    used_ = changed_ = true;
+    start = log_->log_start_offset();
   }
-  if (!log_) return ErrorCode::not_leader_or_follower;
-  if (before > o.log_start) TRY(log_->advance_log_start(before));
-  used_ = changed_ = true;
-  return log_->log_start_offset();
+  if (env_.journal) TRY(env_.journal->advance_start(commit_key(), start));
+  return start;
 }
 
 void Partition::keep_house(Now now, bool urgent) {
   Notices notices;
-  bool idle = false;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ != ErrorCode::none || offline()) return;
     if (rest_ && !retention_due_locked(now)) return;
   }
   if (!open_if_resting().ok()) return;  // which said why
+  const Status retained = retain(now, notices);
+  bool idle = false;
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ != ErrorCode::none || !log_) return;
-    (void)log_->expire_producers(now);
-    const Result<log::DeletedSegments> deleted =
-        log_->delete_old_segments(now, offsets_locked().high_watermark);
-    if (!deleted.ok()) {
-      env_.trace.error("{}: retention: {}", name_.text(), deleted.error().message);
-      if (log_->failed()) fail_locked(deleted.error(), notices);
-    } else if (!deleted->empty()) {
-      changed_ = true;
+    if (!retained.ok()) {
+      env_.trace.error("{}: retention: {}", name_.text(), retained.error().message);
+      if (log_ && log_->failed()) fail_locked(retained.error(), notices);
     }
-    (void)log_->remove_pending(now, urgent);
-    idle = !std::exchange(used_, false) && stopped_ == ErrorCode::none;
+    if (log_ && !log_->closed() && !offline()) (void)log_->remove_pending(now, urgent);
+    idle = log_ && !std::exchange(used_, false) && stopped_ == ErrorCode::none;
   }
   tell(std::move(notices));
   if (idle) lay_to_rest();
@@ -711,6 +727,41 @@ void Partition::keep_house(Now now, bool urgent) {
 bool Partition::take_changed() {
   const std::lock_guard lock(mutex_);
   return std::exchange(changed_, false);
+}
+
+// In three steps: what goes is found; where the log then begins is made durable, without the lock; it goes.
+Status Partition::retain(Now now, Notices& notices) {
+  log::Retention retention;
+  log::SyncPlan plan;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_ != ErrorCode::none || offline() || !log_) return {};
+    (void)log_->expire_producers(now);
+    TRY_ASSIGN(retention, log_->plan_retention(now, offsets_locked().high_watermark));
+    if (retention.empty()) return {};
+    TRY_ASSIGN(plan, log_->plan_sync(log::SyncScope::records));
+  }
+  Status synced;
+  {
+    const std::lock_guard files(files_mutex_);
+    if (removed_) return {};
+    synced = plan.run(*env_.disk);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (!log_) return {};  // laid to rest meanwhile
+    if (synced.ok()) synced = usable();
+    log_->synced(plan, synced);
+    TRY(synced);
+    note_durable_locked();
+    on_ends_locked(notices);
+  }
+  if (env_.journal) TRY(env_.journal->advance_start(commit_key(), retention.log_start));
+  const std::lock_guard lock(mutex_);
+  if (stopped_ != ErrorCode::none || offline() || !log_) return {};
+  TRY_ASSIGN(const log::DeletedSegments deleted, log_->retire_below(retention, now));
+  changed_ = changed_ || !deleted.empty();
+  return {};
 }
 
 Status Partition::close() {

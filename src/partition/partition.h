@@ -180,8 +180,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   using EpochEnd = log::EpochEnd;
   /// May open the log.
   Result<EpochEnd> end_offset_for_epoch(LeaderEpoch epoch, EpochCheck check);
-  /// DeleteRecords: `before` -1 means the high watermark. Returns the new log start. Errors:
-  /// offset_out_of_range.
+  /// DeleteRecords: `before` -1 means the high watermark. Returns the new log start, which is durable then.
+  /// Blocks. Errors: offset_out_of_range, no_space, io_error, kafka_storage_error.
   Result<Offset> delete_records(Offset before);
 
   /// Cuts the batch that holds `offset` and all after it; while not leading. The lowered durable end is in
@@ -256,6 +256,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   Status flush_locked();
   log::CommitKey commit_key() const { return {topic_id_, name_.partition}; }
   void request_sync_locked(io::Loop& loop, bool somebody_waits);
+  void set_sync_timer_locked(io::Loop& loop);
   void begin_sync(io::Loop& loop, log::SyncScope scope);
   struct Sync;
   void end_sync(io::Loop& loop, const Sync& sync);
@@ -269,6 +270,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   void on_ends_locked(Notices& notices);
   Status usable() const { return env_.directory_state ? env_.directory_state->usable() : Status(); }
   void fail_locked(const Error& error, Notices& notices);
+  Status retain(Now now, Notices& notices);
   Result<log::Compaction::State> compact_step(log::Compaction& run, uint64_t bytes, Now now);
   Status swap_in(const log::Compaction& run, Now now);
   void tell(Notices notices);
@@ -297,10 +299,13 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   CommitWaits flush_waits_;         // for the durable end alone
   CommitWaits flush_commit_waits_;  // for the durable end, then for the commit
   DataWatches data_watches_;
+  // Group commit. While anything is unsynced that is to be synced, one of these leads on: a sync is
+  // scheduled, or runs (and is followed by another if it is wanted), or a timer will look. A checkpoint
+  // beside it may advance the ends, but never takes one of these away.
   bool sync_scheduled_ = false;  // at the end of this tick
-  bool sync_timed_ = false;      // a timer will look whether anything is unsynced
   bool sync_running_ = false;
-  bool sync_again_ = false;  // somebody asked while one ran
+  bool sync_wanted_ = false;           // asked for since the running one was planned
+  int64_t sync_timer_ms_ = INT64_MAX;  // delay of the shortest timer that is set; INT64_MAX: none
   bool checkpoint_running_ = false;
   const Offset opened_end_;        // what lies above was written by this process
   std::set<std::string> damages_;  // found and told; at most kDamagesMax

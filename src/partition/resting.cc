@@ -100,6 +100,7 @@ Status Partition::open_if_resting() {
       params.clean_shutdown = true;
       params.recovery_point = params.durable_end = expected = rest_->log_end;
       params.log_start_offset = rest_->log_start;
+      params.log_start_exact = true;
       params.cleaned_end = rest_->cleaned_end;
       params.create = !rest_->on_disk();
       params.topic_id = topic_id_;
@@ -169,7 +170,7 @@ void Partition::lay_to_rest() {
       if (!log_ || log_->failed() || log_->closed() || offline()) return;
       if (env_.directory_state && env_.directory_state->full() && scope == log::SyncScope::everything) return;
       if (scope == log::SyncScope::everything) {
-        if (sync_running_ || checkpoint_running_ || sync_scheduled_ || sync_again_) return;
+        if (sync_running_ || checkpoint_running_ || sync_scheduled_ || sync_wanted_) return;
         if (!commit_waits_.empty() || !flush_waits_.empty() || !flush_commit_waits_.empty()) return;
         if (config_->log.compact_policy || log_->has_pending_removals()) return;
         if (!log_->prepare_close().ok()) return;
@@ -191,7 +192,7 @@ void Partition::lay_to_rest() {
       const std::lock_guard files(files_mutex_);
       const std::lock_guard lock(mutex_);
       sync_running_ = false;
-      again = std::exchange(sync_again_, false);
+      again = std::exchange(sync_wanted_, false);
       changed_ = true;
       if (!log_) return;  // closed meanwhile
       log_->synced(plan, synced);

@@ -77,6 +77,8 @@ Expect PartitionModel::expect(const ModelBatch& batch, const ModelBatch** origin
     if (it->producer_epoch != batch.producer_epoch) break;
     if (it->sequence == batch.sequence && same_bytes(it->bytes, batch.bytes)) {
       if (last == nullptr) return Expect::anything;
+      // Forgotten, it may even follow: what came before it was sent again.
+      if (!there && last->next_sequence() == batch.sequence) return Expect::anything;
       *original = &*it;
       return &*it == last ? Expect::duplicate : Expect::duplicate_or_refusal;
     }

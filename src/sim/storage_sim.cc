@@ -368,7 +368,7 @@ void StorageSim::clean_stop() {
         loop_,
         [this, all, closed] {
           if (const Status s = host_->write_checkpoints(*all); !s.ok()) *closed = s;
-          if (closed->ok()) *closed = host_->write_clean_markers(BrokerEpoch(1));
+          if (closed->ok()) *closed = host_->write_clean_markers(*all, BrokerEpoch(1));
         },
         [finished] { *finished = true; });
   };
@@ -420,12 +420,13 @@ void StorageSim::clean_stop() {
       if (!slot->failed && !slot->model.damaged) slot->model.promise(slot->model.end());
     }
   }
-  if (fenced || page_cache_lies() || dice_.percent(50)) {
+  if (dice_.percent(50)) {
     say("  and power off");
     disk_.power_cycle();
     start(was_clean && !fenced && !page_cache_lies() ? Stop::clean : Stop::power_cut);
   } else {
     disk_.kill_process();
+    if (page_cache_lies()) saw("process ended after a failed sync");
     start(was_clean ? Stop::clean : Stop::process_kill);
   }
 }
@@ -555,16 +556,11 @@ void StorageSim::verify(Slot& slot, int64_t planned_start, const std::optional<F
     fail("{}: ends at {}, but {} was promised", slot.name(), end, model.promised);
     return;
   }
-  if (!slot.cut_unseen && end < model.end() && model.damaged) {
-    // It did not open after the crash before; the clean stop vouched for it all the same.
-    saw("clean stop with a damaged partition");
-  } else if (!slot.cut_unseen && end < model.end()) {
+  if (!slot.cut_unseen && end < model.end()) {
     fail("{}: ends at {} after a stop that loses nothing, it reached {}", slot.name(), end, model.end());
     return;
   }
-  if (start > model.log_start && model.damaged) {
-    saw("loss of the first segment taken for retention");
-  } else if (start > model.log_start && !emptied) {
+  if (start > model.log_start && !emptied) {
     fail("{}: starts at {}, it started at {}", slot.name(), start, model.log_start);
     return;
   }
@@ -682,6 +678,7 @@ void StorageSim::send(Slot& slot, Producer* producer, Sent sent, bool retry) {
     bytes = builder.build();
   }
   Result<partition::Appended> result = ErrorCode::unknown_server_error;
+  const bool failed_before = slot.failed;
   bool at_once = false;
   uint64_t tag = 0;
   loop_.in_tick([&] {
@@ -732,7 +729,7 @@ void StorageSim::send(Slot& slot, Producer* producer, Sent sent, bool retry) {
     (void)judge_error(slot, result.error(), "append");
     return;
   }
-  if (slot.failed && !disk_.power_is_out()) {
+  if (failed_before && !disk_.power_is_out()) {
     fail("{}: an append to a failed directory was accepted", slot.name());
     return;
   }
@@ -1013,6 +1010,7 @@ void StorageSim::delete_records(Slot& slot) {
         start.ok() ? fmt::format("starts at {}", start->v) : start.error().message);
     if (!start.ok()) {
       if (start.code() == ErrorCode::offset_out_of_range && before > offsets->high_watermark.v) return;
+      slot.model.log_start = slot.ref->usage().offsets.log_start.v;  // whether it is durable nobody knows
       (void)judge_error(slot, start.error(), "delete records");
       return;
     }
@@ -1275,10 +1273,10 @@ void StorageSim::step() {
     crash(Stop::power_cut);
     start(Stop::power_cut);
   } else if (roll < 952) {
-    const bool dropped = page_cache_lies();
-    // After a failed sync the page cache lies: only a power cut shows what is there.
-    crash(dropped ? Stop::power_cut : Stop::process_kill);
-    start(dropped ? Stop::power_cut : Stop::process_kill);
+    // After a failed sync the page cache shows what is not on the disk.
+    if (page_cache_lies()) saw("process killed after a failed sync");
+    crash(Stop::process_kill);
+    start(Stop::process_kill);
   } else if (roll < 965) {
     disk_.cut_power_after(static_cast<uint64_t>(dice_.skewed(0, 200)));
   } else if (roll < 980) {
@@ -1391,6 +1389,8 @@ std::vector<std::string_view> expected_sightings() {
           "power cut in a clean stop",
           "power cut in a start",
           "power cut in the midst of work",
+          "process ended after a failed sync",
+          "process killed after a failed sync",
           "records deleted",
           "recovered twice",
           "sector lost",

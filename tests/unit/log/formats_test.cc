@@ -224,8 +224,9 @@ TEST_CASE("commit file frames: bytes, torn tails, later entries win") {
   const std::vector<std::pair<CommitKey, Offset>> lower{{key, Offset(70)}};
   const Bytes two = joined({frame, CommitFile::encode(lower)});
   for (size_t size = 0; size <= two.size(); ++size) {
-    const auto [ends, caps, valid, broken] = CommitFile::replay(ByteView(two).first(size));
+    const auto [ends, caps, starts, valid, broken] = CommitFile::replay(ByteView(two).first(size));
     CHECK(caps.empty());
+    CHECK(starts.empty());
     CHECK_FALSE(broken);  // a torn tail is no damage
     CHECK(valid == (size < frame.size() ? 0 : size < two.size() ? frame.size() : two.size()));
     if (size < frame.size()) {

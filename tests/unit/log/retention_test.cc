@@ -46,6 +46,51 @@ TEST_CASE("retention by age takes whole segments whose last record is too old") 
   CHECK(f.append(BatchSpec{}).base_offset == Offset(35));
 }
 
+TEST_CASE("a log that begins beyond its recorded start misses data; one that begins there does not") {
+  Fixture f;
+  f.config.retention_ms = 1000;
+  fill(f, 35);
+  f.log.reset();
+  REQUIRE(f.disk.remove(f.path(Offset(0), FileKind::log)).ok());
+  OpenParams p = f.params();
+  p.recovery_point = Offset(35);
+  p.log_start_exact = true;
+  const Status missing = f.try_open(p);
+  REQUIRE(missing.code() == ErrorCode::corrupt);
+  CHECK(missing.error().message.find("segments are missing") != std::string::npos);
+  p.log_start_offset = Offset(10);
+  CHECK(f.try_open(p).ok());
+}
+
+TEST_CASE("where the log begins a snapshot of the producers stays, also if none was written there") {
+  Fixture f;
+  f.config.segment_bytes = 10 * static_cast<int32_t>(batch({}).size());
+  f.config.retention_ms = 1000;
+  f.open();
+  BatchSpec spec{.producer = ProducerId(4), .epoch = ProducerEpoch(0), .sequence = 0};
+  for (int i = 0; i < 10; ++i, ++spec.sequence) f.append(spec, 0);
+  for (int i = 0; i < 25; ++i) f.append(BatchSpec{.timestamp = kT0 + 5000}, 5000);
+  REQUIRE(f.log->flush().ok());
+  // An unclean stop before the first checkpoint: later snapshots are not trusted and go.
+  f.reopen_unclean(Offset(0));
+  REQUIRE(f.log->flush().ok());
+  REQUIRE_FALSE(f.disk.exists(f.path(Offset(10), FileKind::snapshot)));
+  const auto planned = f.log->plan_retention(at_ms(2000), Offset(35));
+  REQUIRE(planned.ok());
+  CHECK(planned->log_start == Offset(10));
+  CHECK(f.log->segments().front().base_offset == Offset(0));  // not before the caller has recorded it
+  REQUIRE(f.log->flush().ok());
+  CHECK(f.log->retire_below(*planned, at_ms(2000))->base_offsets == std::vector<Offset>{Offset(0)});
+  f.log.reset();
+  OpenParams p = f.params();
+  p.log_start_offset = Offset(10);
+  p.log_start_exact = true;
+  p.durable_end = Offset(35);
+  f.open(p);
+  REQUIRE(f.log->producers().find(ProducerId(4)) != nullptr);
+  CHECK(f.log->producers().find(ProducerId(4))->last_sequence() == 9);
+}
+
 TEST_CASE("retention by size keeps at least that much") {
   Fixture f;
   f.config.retention_ms = -1;

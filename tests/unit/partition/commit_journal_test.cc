@@ -56,12 +56,13 @@ TEST_CASE("noted ends are written together, within 50 ms, and synced", "[journal
   for (int i = 0; i < 100; ++i) r.journal->note(JournalRig::key(i % 10), Offset(i));
   CHECK_FALSE(r.on_disk(3));
   r.pass(50);
-  CHECK(r.files.syncs == syncs + 1);
+  CHECK(r.files.syncs == syncs + 2);  // where the new ones begin, then their ends
   CHECK(r.on_disk(3) == Offset(93));
   r.pass(1'000);
-  CHECK(r.files.syncs == syncs + 1);  // nothing new, nothing written
+  CHECK(r.files.syncs == syncs + 2);  // nothing new, nothing written
   r.journal->note(JournalRig::key(3), Offset(94));
   r.pass(50);
+  CHECK(r.files.syncs == syncs + 3);
   CHECK(r.on_disk(3) == Offset(94));
   r.files.crash();
   r.open();
@@ -87,6 +88,38 @@ TEST_CASE("a lowered end is on disk on return, and what is noted later stays abo
   CHECK(r.journal->known(JournalRig::key(0))->durable_end == Offset(25));
   // The checkpoint file may still say more.
   CHECK(r.journal->known(JournalRig::key(0))->recovery_cap == Offset(20));
+}
+
+TEST_CASE("a log start is on disk on return, moves up alone, and goes back with a truncation", "[journal]") {
+  JournalRig r;
+  CHECK_FALSE(r.journal->known(JournalRig::key(0)));
+  r.journal->note(JournalRig::key(0), Offset(50), Offset(3));
+  r.pass(50);
+  REQUIRE(r.journal->advance_start(JournalRig::key(0), Offset(30)).ok());
+  REQUIRE(r.journal->advance_start(JournalRig::key(0), Offset(20)).ok());  // of one that came late
+  r.files.crash();
+  r.open();
+  CHECK(r.journal->known(JournalRig::key(0))->log_start == Offset(30));
+  CHECK(r.journal->known(JournalRig::key(0))->durable_end == Offset(50));
+  REQUIRE(r.journal->lower(JournalRig::key(0), Offset(10)).ok());
+  r.files.crash();
+  r.open();
+  CHECK(r.journal->known(JournalRig::key(0))->log_start == Offset(10));
+  CHECK(r.journal->known(JournalRig::key(0))->durable_end == Offset(10));
+}
+
+TEST_CASE("a log start that found no room is not taken for recorded", "[journal]") {
+  JournalRig r;
+  r.journal->note(JournalRig::key(0), Offset(50));
+  r.pass(50);
+  r.files.capacity = 0;
+  CHECK(r.journal->advance_start(JournalRig::key(0), Offset(5)).code() == ErrorCode::no_space);
+  CHECK(r.journal->advance_start(JournalRig::key(0), Offset(5)).code() == ErrorCode::no_space);
+  r.files.capacity = UINT64_MAX;
+  REQUIRE(r.journal->advance_start(JournalRig::key(0), Offset(5)).ok());
+  r.files.crash();
+  r.open();
+  CHECK(r.journal->known(JournalRig::key(0))->log_start == Offset(5));
 }
 
 TEST_CASE("a cap of the recovery point goes when the checkpoint file was written after it", "[journal]") {
