@@ -29,6 +29,8 @@ struct BatchHeader {
   Offset next_offset() const { return base_offset + last_offset_delta + 1; }
   bool is_transactional() const { return (attributes & 0x10) != 0; }
   bool is_control() const { return (attributes & 0x20) != 0; }
+  /// What the batch adds to a time index: nothing (-1) if compaction left no record in it.
+  int64_t indexed_timestamp() const { return record_count > 0 ? max_timestamp : -1; }
   bool has_producer() const { return producer_id != kNoProducerId; }
   int32_t last_sequence() const;
 

@@ -89,7 +89,7 @@ Result<SegmentDump> dump_segment(io::Disk& disk, const std::string& path,
     if (dump.batches == 0) dump.first_offset = batch.header.base_offset;
     ++dump.batches;
     dump.records += static_cast<uint64_t>(batch.header.record_count);
-    dump.max_timestamp = std::max(dump.max_timestamp, batch.header.max_timestamp);
+    dump.max_timestamp = std::max(dump.max_timestamp, batch.header.indexed_timestamp());
     dump.next_offset = expected = batch.header.next_offset();
     if (sound) dump.valid_bytes = scanner.next_position();
     if (each) each(batch);

@@ -281,7 +281,7 @@ Result<std::optional<TimestampOffset>> Log::offset_of_max_timestamp() {
       while (true) {
         TRY_ASSIGN(const bool more, scanner.next());
         if (!more) break;
-        candidate = std::max(candidate, scanner.header().max_timestamp);
+        candidate = std::max(candidate, scanner.header().indexed_timestamp());
       }
     } else if (!segment.empty()) {
       TRY_ASSIGN(candidate, segment.max_timestamp(scratch_, config_.index_interval_bytes));

@@ -140,7 +140,7 @@ void SegmentScrub::see(const BatchHeader& h, uint64_t position) {
       pending_ = named;
     }
   }
-  max_timestamp_ = std::max(max_timestamp_, h.max_timestamp);
+  max_timestamp_ = std::max(max_timestamp_, h.indexed_timestamp());
   while (next_time_entry_ < times_.size()) {
     const TimeIndex::Entry e = times_.entry(next_time_entry_);
     const Offset named = target_.base + e.relative_offset;

@@ -36,7 +36,7 @@ std::string Segment::path_of(FileKind kind) const {
 // --- growth ---
 
 void Segment::index_batch(const BatchHeader& batch, uint64_t position, int32_t index_interval_bytes) {
-  if (batch.max_timestamp > max_timestamp_) {
+  if (batch.indexed_timestamp() > max_timestamp_) {
     max_timestamp_ = batch.max_timestamp;
     max_timestamp_offset_ = batch.last_offset();
   }
@@ -105,7 +105,7 @@ Status Segment::truncate_to(Offset offset, Bytes& scratch) {
   while (true) {
     TRY_ASSIGN(const bool more, again.next());
     if (!more) break;
-    if (again.header().max_timestamp > max_timestamp_) {
+    if (again.header().indexed_timestamp() > max_timestamp_) {
       max_timestamp_ = again.header().max_timestamp;
       max_timestamp_offset_ = again.header().last_offset();
     }

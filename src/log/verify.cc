@@ -388,7 +388,7 @@ void PartitionVerifier::see_indexes(const WalkedBatch& batch, Indexes& x) {
             fmt::format("no batch ends with offset {} at position {}", named.v, position));
     }
   }
-  x.max_timestamp = std::max(x.max_timestamp, h.max_timestamp);
+  x.max_timestamp = std::max(x.max_timestamp, h.indexed_timestamp());
   while (x.next_time < x.times.size()) {
     const TimeIndex::Entry e = x.times.entry(x.next_time);
     const Offset named = base + e.relative_offset;
