@@ -170,6 +170,11 @@ class Log {
   Status roll(Now now);
 
   // --- read ---
+  /// read() for a consumer: begins behind batches that compaction has left without records, if something with
+  /// records follows below the bound (some clients take a response without any for a record that is too
+  /// large).
+  Result<ReadResult> read_records(Offset from, size_t max_bytes, Offset upper_bound, bool at_least_one,
+                                  ReadMode mode = ReadMode::may_block);
   /// Whole batches from the one that holds `from`, none that reaches `upper_bound`; at least one if
   /// `at_least_one`, however large; of one segment. Errors: offset_out_of_range, corrupt, io_error.
   Result<ReadResult> read(Offset from, size_t max_bytes, Offset upper_bound, bool at_least_one,

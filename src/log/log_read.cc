@@ -105,6 +105,35 @@ Result<ReadResult> Log::read(Offset from, size_t max_bytes, Offset upper_bound, 
   return result;
 }
 
+Result<ReadResult> Log::read_records(Offset from, size_t max_bytes, Offset upper_bound, bool at_least_one,
+                                     ReadMode mode) {
+  TRY_ASSIGN(ReadResult first, read(from, max_bytes, upper_bound, at_least_one, mode));
+  ReadResult found = first;
+  while (!found.empty() && found.base_offset < cleaned_end_) {
+    const ScratchLease lease(scratch_);
+    const io::FileRegion& region = found.regions.front();
+    BatchScanner scanner(*region.file, region.position, region.position + region.length, scratch_,
+                         kReadWindow, mode);
+    bool any = false;
+    while (!any) {
+      // Damage is for whoever reads the bytes.
+      const Result<bool> more = scanner.next();
+      if (scanner.would_block()) {
+        found = {};
+        found.would_block = true;
+        return found;
+      }
+      if (!more || (*more && scanner.header().record_count > 0)) any = true;
+      if (more && !*more) break;
+    }
+    if (any) return found;
+    if (found.next_offset >= std::min(upper_bound, log_end_offset_)) return first;
+    TRY_ASSIGN(found, read(found.next_offset, max_bytes, upper_bound, at_least_one, mode));
+    if (found.empty() && !found.would_block) return first;
+  }
+  return found;
+}
+
 Result<Place> Log::end_of_read(size_t segment, const Place& start, size_t max_bytes, Offset bound,
                                bool at_least_one, ReadMode mode, bool& would_block) {
   Segment& s = *segments_[segment];

@@ -45,6 +45,7 @@ Result<Retention> Log::plan_retention(Now now, Offset high_watermark) {
   const auto expired = [&](Segment& segment) -> Result<bool> {
     if (!config_.delete_policy || config_.retention_ms < 0 || segment.empty()) return false;
     TRY_ASSIGN(int64_t latest, segment.max_timestamp(scratch_, config_.index_interval_bytes));
+    if (latest < 0 && segment.next_offset() <= cleaned_end_) return true;  // compaction left no record in it
     if (latest < 0) latest = segment.first_append_wall_ms.value_or(now.wall_ms);
     return now.wall_ms - latest > config_.retention_ms;
   };

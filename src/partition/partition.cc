@@ -46,7 +46,7 @@ Partition::Partition(Environment environment, PartitionName name, Uuid topic_id,
       directory_(std::move(directory)),
       config_(std::move(config)),
       log_(std::move(log)),
-      opened_end_(log_->log_end_offset()) {
+      own_from_(log_->log_end_offset()) {
   ASSERT(log_ != nullptr && config_ != nullptr);
 }
 
@@ -60,7 +60,7 @@ Partition::Partition(Environment environment, PartitionName name, Uuid topic_id,
       rest_(std::make_unique<log::RestingLog>(rest)),
       resting_(true),
       asleep_(true),
-      opened_end_(rest.log_end),
+      own_from_(rest.log_end),
       used_(false),
       changed_(false) {
   ASSERT(config_ != nullptr);
@@ -414,6 +414,8 @@ Status Partition::truncate_to(Offset offset, Now now) {
   }
   TRY(record_lowered_locked(end));
   TRY(log_->truncate_to(offset, now));
+  verified_.forget_from(end);
+  own_from_ = std::min(own_from_, end);
   note_durable_locked();
   return {};
 }
@@ -425,6 +427,8 @@ Status Partition::restart_at(Offset offset, Now now) {
   // Segments go one by one, the last first: nothing is promised until the new one is there.
   TRY(record_lowered_locked(Offset(0)));
   TRY(log_->truncate_fully_and_start_at(offset, now));
+  verified_ = {};
+  own_from_ = offset;
   return env_.journal ? env_.journal->advance_start(commit_key(), offset) : Status();
 }
 
@@ -473,14 +477,22 @@ Result<log::ReadResult> Partition::read_locked(Offset from, size_t bytes_max, bo
     return at_rest;
   }
   used_ = true;
-  Result<log::ReadResult> read = log_->read(from, bytes_max, bound, at_least_one, mode);
+  Result<log::ReadResult> read = log_->read_records(from, bytes_max, bound, at_least_one, mode);
   if (!read.ok() && read.code() == ErrorCode::corrupt) return damaged_locked(read.error().message);
   return read;
 }
 
+bool Partition::may_send_locked(const log::ReadResult& read) {
+  if (read.base_offset < own_from_ && !verified_.covers(read.base_offset, read.next_offset)) return false;
+  if (cached_locked(read)) return true;
+  verified_.forget_from(read.base_offset);
+  own_from_ = std::max(own_from_, log_->log_end_offset());
+  return false;
+}
+
 // What was just written is in the page cache; anything else is asked for at a stride.
-bool Partition::surely_cached_locked(const log::ReadResult& read) const {
-  if (read.base_offset >= opened_end_ && read.regions.size() == 1) {
+bool Partition::cached_locked(const log::ReadResult& read) const {
+  if (read.base_offset >= own_from_ && read.regions.size() == 1) {
     const log::SegmentInfo active = log_->active_segment();
     const io::FileRegion& r = read.regions.front();
     if (read.base_offset >= active.base_offset && r.position + kSurelyCachedBytes >= active.bytes)
@@ -514,7 +526,7 @@ Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_on
                                                log::ReadMode::cached_only, offsets));
   Fetched out;
   out.offsets = offsets;
-  out.cold = read.would_block || (!read.empty() && !surely_cached_locked(read));
+  out.cold = read.would_block || (!read.empty() && !may_send_locked(read));
   if (out.cold) return out;
   out.bytes = read.bytes;
   if (log_ && isolation == Isolation::read_committed && read.bytes > 0) {
@@ -584,6 +596,10 @@ Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_lea
     if (damage.empty() && batches.torn_bytes() != 0) damage = "batch is not whole";
   } else {
     damage = bytes.error().message;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (healthy > 0) verified_.add(read.base_offset, expected);
   }
   if (!damage.empty()) {
     const std::lock_guard lock(mutex_);

@@ -29,6 +29,7 @@
 #include "log/log.h"
 #include "partition/commit_journal.h"
 #include "partition/directory_state.h"
+#include "partition/offset_ranges.h"
 #include "partition/partition_config.h"
 #include "partition/waiters.h"
 #include "replica/leader.h"
@@ -264,7 +265,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   Status record_lowered_locked(Offset end);
   Result<log::ReadResult> read_locked(Offset from, size_t bytes_max, bool at_least_one, Isolation isolation,
                                       EpochCheck check, log::ReadMode mode, Offsets& offsets);
-  bool surely_cached_locked(const log::ReadResult& read) const;
+  bool may_send_locked(const log::ReadResult& read);
+  bool cached_locked(const log::ReadResult& read) const;
   Error damaged_locked(const std::string& what);
   void take_waits_locked(Notices& notices);
   void on_ends_locked(Notices& notices);
@@ -307,7 +309,11 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   bool sync_wanted_ = false;           // asked for since the running one was planned
   int64_t sync_timer_ms_ = INT64_MAX;  // delay of the shortest timer that is set; INT64_MAX: none
   bool checkpoint_running_ = false;
-  const Offset opened_end_;        // what lies above was written by this process
+  // Whether bytes that are in the page cache may be sent as they are: those this process wrote, and those it
+  // has read and verified. Once something had to come from the medium, what lies behind it may have come with
+  // it unseen (read-ahead), and is verified anew.
+  Offset own_from_;
+  OffsetRanges verified_;
   std::set<std::string> damages_;  // found and told; at most kDamagesMax
   uint64_t batches_appended_ = 0;
   uint64_t batches_synced_ = 0;
