@@ -3,6 +3,7 @@
 #include "support/catch.h"
 #include "support/manual_loop.h"
 #include "support/memory_disk.h"
+#include "support/partition_rig.h"
 
 namespace millrace::broker {
 namespace {
@@ -12,6 +13,7 @@ const std::vector<std::string> kDirs{"/a", "/b"};
 struct HostRig {
   test::ManualClock clock;
   test::SeededRandom random;
+  test::ManualLoop loop{clock};
   test::MemoryDisk files;
   std::unique_ptr<PartitionHost> host;
   Uuid topic = random.uuid();
@@ -37,6 +39,10 @@ struct HostRig {
     for (int32_t i = 0; i < 4; ++i) {
       const Result<PartitionRef> p = place(i);
       REQUIRE(p.ok());
+      // Only what was written has a directory.
+      Bytes bytes = partition::rig::batch();
+      loop.in_tick([&] { REQUIRE((*p)->append(bytes, true, loop, clock.now()).ok()); });
+      loop.settle();
       (*p)->stop(ErrorCode::not_leader_or_follower);
       REQUIRE((*p)->close().ok());
     }
@@ -130,18 +136,21 @@ TEST_CASE("a file belongs to the directory that holds it", "[broker]") {
   CHECK(r.host->state_of("/abc/x") == nullptr);
 }
 
-TEST_CASE("a partition that could not be made is planned anew", "[broker]") {
+TEST_CASE("a partition that nobody wrote to leaves nothing on the disk", "[broker]") {
   HostRig r;
   REQUIRE(r.open().ok());
-  const Result<PartitionHost::OpenPlan> plan = r.host->plan(r.spec(0, false));
-  REQUIRE(plan.ok());
+  const std::vector<std::string> before = r.files.paths();
+  const Result<PartitionRef> p = r.place(0);
+  REQUIRE(p.ok());
+  CHECK(r.files.paths() == before);
   r.files.fault = [](test::DiskOp op, const std::string&) {
     return op == test::DiskOp::write ? ErrorCode::no_space : ErrorCode::none;
   };
-  CHECK(r.host->open(*plan).code() == ErrorCode::no_space);
-  r.host->abandon(*plan);
+  Bytes bytes = partition::rig::batch();
+  r.loop.in_tick([&] { CHECK_FALSE((*p)->append(bytes, true, r.loop, r.clock.now()).ok()); });
   r.files.fault = nullptr;
-  CHECK(r.place(0).ok());
+  Bytes again = partition::rig::batch();
+  r.loop.in_tick([&] { CHECK((*p)->append(again, true, r.loop, r.clock.now()).ok()); });
 }
 
 }  // namespace
