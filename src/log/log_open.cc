@@ -122,7 +122,15 @@ Status LogOpener::remove_leftover(const std::string& name) {
 Status LogOpener::name_the_topic() {
   const Result<std::optional<PartitionMetadata>> known = read_partition_metadata(log_.disk_, log_.directory_);
   if (known && known->has_value()) {
-    if ((*known)->topic_id == params_.topic_id) return {};
+    if ((*known)->topic_id == params_.topic_id) {
+      if (params_.clean_shutdown) return {};
+      // What a killed process left in the page cache reads well and may still be lost: recovery is about to
+      // vouch for the records, which nobody could assign to a topic without it.
+      TRY_ASSIGN(const std::shared_ptr<io::File> file,
+                 log_.disk_.open(path(kPartitionMetadataName), io::OpenMode::write));
+      TRY(file->sync());
+      return log_.disk_.sync_directory(log_.directory_);
+    }
     return Error(ErrorCode::corrupt,
                  fmt::format("{} belongs to topic id {}, not {}", log_.directory_,
                              (*known)->topic_id.to_string(), params_.topic_id.to_string()));
