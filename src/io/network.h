@@ -73,8 +73,8 @@ class Network {
   virtual Result<std::unique_ptr<Listener>> listen(
       const Endpoint& endpoint, std::function<Loop&()> choose,
       std::function<void(Loop&, std::unique_ptr<Stream>)> accepted) = 0;
-  /// As listen(), but the loop of a stream is chosen when its first `count` bytes (at most 64) have arrived; they
-  /// are seen, not taken. A peer that does not send them within `timeout_ms` is closed.
+  /// As listen(), but the loop of a stream is chosen when its first `count` bytes (at most 64) have arrived;
+  /// they are seen, not taken. A peer that does not send them within `timeout_ms` is closed.
   virtual Result<std::unique_ptr<Listener>> listen_by_first_bytes(
       const Endpoint& endpoint, size_t count, int64_t timeout_ms, std::function<Loop&(ByteView)> choose,
       std::function<void(Loop&, std::unique_ptr<Stream>)> accepted) = 0;

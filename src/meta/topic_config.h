@@ -51,7 +51,7 @@ struct TopicConfig {
   Log log;
   Validation validation;
   Compaction compaction;
-  bool fsync = true;             // durability=fsync; false: replicated
+  bool fsync = true;  // durability=fsync; false: replicated
   int64_t flush_messages = std::numeric_limits<int64_t>::max();
   int64_t flush_ms = std::numeric_limits<int64_t>::max();
   bool log_append_time = false;  // message.timestamp.type=LogAppendTime
