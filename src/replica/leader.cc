@@ -241,6 +241,12 @@ std::vector<BrokerId> Leader::maximal_isr() const {
   return {all.begin(), all.end()};
 }
 
+std::vector<BrokerId> Leader::known_replicas() const {
+  std::vector<BrokerId> all;
+  for (const auto& [id, f] : followers_) all.push_back(id);
+  return all;
+}
+
 bool Leader::may_join(const Follower& f) const {
   return f.broker.may_join && f.fetched_as == f.broker.epoch;
 }
