@@ -32,8 +32,13 @@ std::optional<Appended> appended_before(const log::Log& log, ByteView batch) {
   const log::ProducerVerdict verdict =
       log::ProducerState::judge(header, log.producers().find(header.producer_id));
   if (verdict.error != ErrorCode::none || !verdict.duplicate_of) return std::nullopt;
-  return Appended{verdict.duplicate_of->first_offset(), verdict.duplicate_of->last_offset,
-                  verdict.duplicate_of->timestamp, log.log_start_offset(), true, false, 0};
+  return Appended{verdict.duplicate_of->first_offset(),
+                  verdict.duplicate_of->last_offset,
+                  verdict.duplicate_of->timestamp,
+                  log.log_start_offset(),
+                  true,
+                  false,
+                  0};
 }
 
 }  // namespace
@@ -84,7 +89,8 @@ void Partition::configure(std::shared_ptr<const PartitionConfig> config, size_t 
     config_ = std::move(config);
     replicas_ = replicas;
     if (log_) log_->configure(config_->log);
-    if (leader_ && leader_->set_min_insync(effective_min_insync(*config_, replicas_))) on_mark_locked(notices);
+    if (leader_ && leader_->set_min_insync(effective_min_insync(*config_, replicas_)))
+      on_mark_locked(notices);
     on_ends_locked(notices);
   }
   tell(std::move(notices));
@@ -138,7 +144,9 @@ Offsets Partition::offsets_locked() const {
   Offsets o;
   o.log_start = log_start_locked();
   o.log_end = log_end_locked();
-  o.high_watermark = leader_ ? leader_->high_watermark() : follower_ ? follower_->high_watermark() : known_mark_;
+  o.high_watermark = leader_     ? leader_->high_watermark()
+                     : follower_ ? follower_->high_watermark()
+                                 : known_mark_;
   o.end_known = leader_ && leader_->knows_committed_end();
   o.high_watermark = std::max(o.high_watermark, o.log_start);
   // A transaction that began below the log start holds back what is left of it, nothing before.
@@ -173,8 +181,13 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
     }
     Result<log::AppendResult> appended = log_->append_as_leader(batch, leader_->epoch(), now);
     if (appended.ok()) {
-      result = Appended{appended->base_offset, appended->last_offset, appended->timestamp,
-                        appended->log_start_offset, appended->duplicate, false, tenure_};
+      result = Appended{appended->base_offset,
+                        appended->last_offset,
+                        appended->timestamp,
+                        appended->log_start_offset,
+                        appended->duplicate,
+                        false,
+                        tenure_};
       const int64_t unsynced = log_->log_end_offset() - log_->durable_end();
       result->flush = unsynced >= config_->flush_messages && log_->durable_end() <= appended->last_offset;
       if (!appended->duplicate) {
@@ -440,6 +453,8 @@ Result<log::ReadResult> Partition::read_locked(Offset from, size_t bytes_max, bo
                                                Offsets& offsets) {
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
   offsets = offsets_locked();
+  // A follower may be behind what its leader told the consumer.
+  if (!leader_ && from > offsets.log_end) return Error(ErrorCode::offset_not_available, "");
   if (from < offsets.log_start || from > offsets.log_end) {
     return Error(ErrorCode::offset_out_of_range, "");
   }

@@ -402,8 +402,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   CommitWaits flush_commit_waits_;  // for the durable end, then for the commit
   DataWatches data_watches_;
   DataWatches replica_watches_{true};  // ids are odd, those of data_watches_ even
-  bool sync_scheduled_ = false;  // at the end of this tick
-  bool sync_timed_ = false;      // a timer will look whether anything is unsynced
+  bool sync_scheduled_ = false;        // at the end of this tick
+  bool sync_timed_ = false;            // a timer will look whether anything is unsynced
   bool sync_running_ = false;
   bool sync_again_ = false;  // somebody asked while one ran
   bool checkpoint_running_ = false;

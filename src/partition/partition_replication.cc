@@ -61,8 +61,9 @@ Status Partition::lead(const Leadership& leadership) {
     if (leader_ && leader_->epoch() == leadership.epoch) return {};
     const LeaderEpoch known = leader_ ? leader_->epoch() : follower_ ? follower_->epoch() : kNoLeaderEpoch;
     if (leadership.epoch < known || !contains(leadership.isr, env_.self)) {
-      return Error(ErrorCode::not_leader_or_follower,
-                   name_.text() + ": epoch " + std::to_string(leadership.epoch.v) + " is over, or not its own");
+      return Error(
+          ErrorCode::not_leader_or_follower,
+          name_.text() + ": epoch " + std::to_string(leadership.epoch.v) + " is over, or not its own");
     }
     if (log_) {
       log_->begin_epoch(leadership.epoch);
@@ -153,6 +154,7 @@ Partition::Role Partition::role() const {
 
 replica::FetchOutcome Partition::on_replica_fetch(const replica::FollowerFetch& fetch, Now now,
                                                   bool& proposes) {
+  if (needs_opening()) (void)open_if_resting();  // it has just got others; if it cannot, it says so below
   Notices notices;
   replica::FetchOutcome outcome;
   {
@@ -253,7 +255,7 @@ void Partition::on_follower_log_locked(Notices& notices) {
     data_watches_.take_armed(notices.data);
   }
   known_mark_ = std::min(follower_->high_watermark(), log_->log_end_offset());
-  if (fetcher_ && !fetcher_told_ && follower_->owes_durable_end()) {
+  if (fetcher_ && !fetcher_told_ && follower_->durable_end_untold()) {
     fetcher_told_ = true;
     notices.fetcher = fetcher_;
     notices.fetcher_tag = fetcher_tag_;
@@ -287,9 +289,8 @@ std::optional<replica::FetchPosition> Partition::owed_durable_end() {
 Partition::Followed Partition::on_replica_answer(const ReplicaAnswer& answer, io::Loop& loop, Now now,
                                                  ErrorCode& problem) {
   problem = ErrorCode::none;
-  replica::FetchAnswer told{answer.number,    answer.leader_epoch, answer.error,
-                            answer.diverging, std::nullopt,        answer.high_watermark,
-                            answer.log_start};
+  replica::FetchAnswer told{answer.number, answer.leader_epoch,   answer.error,    answer.diverging,
+                            std::nullopt,  answer.high_watermark, answer.log_start};
   ByteView records = answer.records;
   if (told.error == ErrorCode::none && !told.diverging) {
     const auto judged = judge_records(records);
@@ -360,8 +361,8 @@ void Partition::cut_log(Now now) {
     if (!step || !follower_ || !log_ || follower_->epoch() != cut_epoch_) return;
     changed_ = true;
     const Offset before = log_->log_end_offset();
-    const Status done = step->reset_to ? restart_locked(*step->reset_to, now)
-                                       : truncate_locked(*step->truncate_to, now);
+    const Status done =
+        step->reset_to ? restart_locked(*step->reset_to, now) : truncate_locked(*step->truncate_to, now);
     if (done.ok()) {
       env_.trace.info("{}: cut from {} to {}, as the leader of epoch {} has it", name_.text(), before.v,
                       log_->log_end_offset().v, follower_->epoch().v);

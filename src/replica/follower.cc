@@ -52,9 +52,9 @@ bool Follower::owes_durable_end() const {
 }
 
 std::optional<FetchPosition> Follower::tell_durable_end() {
-  if (!owes_durable_end()) return std::nullopt;
+  if (!durable_end_untold()) return std::nullopt;
   told_durable_end_ = local_.ends.durable_end;
-  return FetchPosition{fetches_,          epoch_,           asked_offset_, local_.ends.durable_end,
+  return FetchPosition{fetches_,          epoch_,          asked_offset_, local_.ends.durable_end,
                        local_.last_epoch, local_.log_start};
 }
 
