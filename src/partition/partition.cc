@@ -96,10 +96,6 @@ void Partition::configure(std::shared_ptr<const PartitionConfig> config, size_t 
   tell(std::move(notices));
 }
 
-  }
-  tell(std::move(notices));
-}
-
 // A disk that is full need not keep a partition from serving: the records are synced then, the small files
 // wait for the next checkpoint.
 Status Partition::flush_locked() {

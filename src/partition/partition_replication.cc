@@ -272,6 +272,7 @@ void Partition::set_fetcher(std::shared_ptr<DataWaiter> fetcher, uint64_t tag) {
 std::optional<replica::FetchPosition> Partition::next_fetch(Now now) {
   const std::lock_guard lock(mutex_);
   if (!follower_ || offline() || cut_) return std::nullopt;
+  fetcher_told_ = false;
   return follower_->next_fetch(now);
 }
 

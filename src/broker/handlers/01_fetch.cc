@@ -332,6 +332,8 @@ class FetchRun final : public partition::DataWaiter,
     e.cold_limit = 0;
     e.diverging.reset();
     if (e.last_fetched_epoch != kNoLeaderEpoch && diverges(e)) return;
+    // A replica that wants no bytes tells its durable end.
+    if (replica_ >= 0 && e.bytes_max == 0) may_exceed = false;
     const size_t limit = std::min(budget, e.bytes_max);
     Result<partition::Fetched> fetched = e.partition->fetch(
         e.from, std::max<size_t>(limit, may_exceed ? 1 : 0), may_exceed, isolation_, e.check, e.offsets);
