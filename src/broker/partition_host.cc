@@ -362,10 +362,11 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
                      ": a directory from elsewhere is taken in with `millrace disk adopt`");
   };
   if (plan.rest) {
-    if (plan.spec.leads && plan.rest->last_epoch > plan.spec.leadership.epoch) return ahead(plan.rest->last_epoch);
-    auto partition = std::make_shared<partition::Partition>(
-        std::move(environment), plan.spec.name, plan.spec.topic_id, directory, plan.spec.config, *plan.rest,
-        plan.high_watermark);
+    if (plan.spec.leads && plan.rest->last_epoch > plan.spec.leadership.epoch)
+      return ahead(plan.rest->last_epoch);
+    auto partition =
+        std::make_shared<partition::Partition>(std::move(environment), plan.spec.name, plan.spec.topic_id,
+                                               directory, plan.spec.config, *plan.rest, plan.high_watermark);
     TRY(begin_role(*partition, plan.spec));
     return partition;
   }

@@ -149,7 +149,14 @@ def read_all(servers, group):
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "auto.offset.reset": "earliest",
                          "enable.auto.commit": False, **QUICK})
     found = {p: [] for p in range(PARTITIONS)}
-    ends = {p: consumer.get_watermark_offsets(TopicPartition(TOPIC, p), timeout=10)[1] for p in found}
+
+    def end_of(partition):
+        try:
+            return consumer.get_watermark_offsets(TopicPartition(TOPIC, partition), timeout=10)
+        except KafkaException:  # the leader moves just now
+            return None
+
+    ends = {p: eventually(lambda p=p: end_of(p), 20, 0.2)[1] for p in found}
     consumer.assign([TopicPartition(TOPIC, p, 0) for p in found])
     at, deadline = dict.fromkeys(found, 0), time.monotonic() + 60
     while any(at[p] < ends[p] for p in found) and time.monotonic() < deadline:

@@ -282,6 +282,20 @@ TEST_CASE("a follower that has caught up is proposed, and counts from then on", 
   CHECK(c.one.partition->usage().isr_shrinks == 1);
 }
 
+TEST_CASE("who was in sync before it might join is proposed without another fetch", "[replication]") {
+  Cluster c;
+  Partition::Leadership fenced = c.leadership(1, {1, 2}, 0);
+  fenced.brokers[2].may_join = false;
+  REQUIRE(c.one.partition->lead(fenced).ok());
+  c.follow(3, 1, 1);
+  c.catch_up(3, 1);
+  CHECK_FALSE(c.one.partition->tick(c.one.clock.now()).has_value());
+  REQUIRE(c.one.partition->on_assignment(c.leadership(1, {1, 2}, 0)));
+  const auto proposal = c.one.partition->tick(c.one.clock.now());
+  REQUIRE(proposal.has_value());
+  CHECK(proposal->isr.size() == 3);
+}
+
 TEST_CASE("what the old leader had alone is cut by epoch when it follows", "[replication]") {
   Cluster c;
   REQUIRE(c.lead(1, 1, {1, 2}).ok());
