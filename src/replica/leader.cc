@@ -130,7 +130,8 @@ bool Leader::tick(Now now) {
     // Who was in sync when it fetched and may join only now: a fetch that has nothing new to say is not sent.
     if (isr.size() == isr_.size()) {
       for (const auto& [id, f] : followers_)
-        if (f.ends && f.ends->durable_end >= std::max(high_watermark_, epoch_start_) && may_join(f))
+        if (f.ends && f.ends->durable_end >= std::max(high_watermark_, epoch_start_) && caught_up(f) &&
+            may_join(f))
           isr.insert(id);
     }
     if (isr != isr_) propose(std::move(isr));
