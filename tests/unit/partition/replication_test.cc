@@ -18,20 +18,16 @@ struct ReplicaNode : Rig {
     Offsets seen_here;
     const EpochCheck any{kNoLeaderEpoch, true};
     for (Offset at{0};;) {
-      Result<Fetched> got = partition->fetch(at, 1 << 20, true, Isolation::replica, any, seen_here);
+      Result<Fetched> got = partition->fetch_cold(at, 1 << 20, true, Isolation::replica, any, seen_here);
       REQUIRE(got.ok());
-      if (got->regions.empty()) return out;
-      for (const auto& region : got->regions) {
-        Bytes content(region->length);
-        REQUIRE(region->file->read_at(region->position, content).ok());
-        record::BatchIterator it(content);
-        while (true) {
-          const auto next = it.next();
-          REQUIRE(next.ok());
-          if (!*next) break;
-          out.emplace_back((*next)->base_offset().v, (*next)->leader_epoch().v);
-          at = (*next)->next_offset();
-        }
+      if (got->verified.empty()) return out;
+      record::BatchIterator it(got->verified);
+      while (true) {
+        const auto next = it.next();
+        REQUIRE(next.ok());
+        if (!*next) break;
+        out.emplace_back((*next)->base_offset().v, (*next)->leader_epoch().v);
+        at = (*next)->next_offset();
       }
     }
   }
