@@ -28,6 +28,10 @@ constexpr int64_t kRefusalHoldsMs = 5'000;  // for whoever comes to lead the met
 constexpr std::string_view kMinInsyncReplicas = "min.insync.replicas";
 constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
 
+bool is_among(const std::vector<BrokerId>& ids, BrokerId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
 }  // namespace
 
 // One step of the metadata on its way to the loops: what is to be opened, led anew or removed, and the view
@@ -65,6 +69,7 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
             [this](const std::string& path, const Error& error) { on_storage_failure(path, error); }),
       peers_({env_.control_loop, env_.network, env_.clock, env_.trace.named("peers")}, config_.node_id),
       ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}, peers_),
+      replication_(replication_environment()),
       cleaner_(cleaner_environment()),
       disk_watch_({env_.control_loop, env_.disk, env_.clock, env_.trace.named("storage")}),
       directory_reports_(*env_.control_loop,
@@ -80,6 +85,7 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
     shards_.push_back(std::unique_ptr<Shard>(
         new Shard{*this, i, env_.loops[i], view_, {}, {}, env_.trace.named("broker")}));
   }
+  fetch_session_slots_ = setting_int(*view_->image, "max.incremental.fetch.session.cache.slots");
   register_metrics();
   peers_.on_refused([this](BrokerId node) { on_refused(node); });
   scrubber_ = std::make_unique<Scrubber>(
@@ -504,6 +510,7 @@ void Broker::on_registered(BrokerEpoch epoch) {
   broker_epoch_ = epoch;
   next_id_ = ids_end_;
   directory_reports_.send(config_.node_id, epoch);
+  replication_.set_broker_epoch(epoch);
   if (!first) return;
   host_.report_strays([this](const Uuid& id) { return view_->image->topic(id) != nullptr; });
   host_.forget_manifests();
@@ -597,7 +604,11 @@ void Broker::next_change() {
   // Nothing is served before this broker has registered: its leader epochs come with the registration.
   if (const meta::Broker* self = change->image->broker(config_.node_id)) {
     if (!is_registered(*change->image)) host_.expect(self->log_dirs);
+    if (is_registered(*change->image)) {
+      for (const Uuid& id : std::exchange(withheld_, {})) change->delta.topics.insert(id);
+    }
     for (const Uuid& id : change->delta.topics) plan_topic(*change, id);
+    if (!change->delta.brokers.empty()) tell_leaders_of_brokers(*change->image);
   }
   run_change(std::move(change));
 }
@@ -610,6 +621,7 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     for (const PartitionRef& p : hosted->partitions) {
       if (!p) continue;
       p->stop(ErrorCode::unknown_topic_or_partition);
+      replication_.forget(p);
       change.to_remove.push_back(p);
       change.tombstones.push_back(host_.tombstone(*p));
       host_.forget(*p);
@@ -623,18 +635,36 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
   row.resize(topic->partitions.size());
   for (size_t i = 0; i < row.size(); ++i) {
     const meta::Partition& state = topic->partitions[i];
-    if (state.leader != config_.node_id) continue;
-    const partition::Partition::Leadership leadership{state.leader_epoch, state.isr, state.replicas.size()};
-    if (row[i]) {
-      row[i]->configure(config, state.replicas.size());
-      if (row[i]->leader_epoch() != state.leader_epoch) change.to_lead.emplace_back(row[i], leadership);
+    if (!is_among(state.replicas, config_.node_id)) {
+      if (!row[i]) continue;
+      // It was moved away.
+      row[i]->stop(ErrorCode::not_leader_or_follower);
+      replication_.forget(row[i]);
+      change.to_remove.push_back(row[i]);
+      change.tombstones.push_back(host_.tombstone(*row[i]));
+      host_.forget(*row[i]);
+      row[i] = nullptr;
       continue;
     }
-    Result<PartitionHost::OpenPlan> plan = host_.plan({{topic->name, PartitionId(static_cast<int32_t>(i))},
-                                                       id,
-                                                       config,
-                                                       leadership,
-                                                       !is_registered(*change.image)});
+    // With others a broker takes a role only in the epochs of its registration.
+    const bool withheld = !is_registered(*change.image) && state.replicas.size() > 1;
+    if (withheld) withheld_.insert(id);
+    const bool leads = state.leader == config_.node_id && !withheld;
+    partition::Partition::Leadership leadership = leadership_of(*change.image, state);
+    if (row[i]) {
+      row[i]->configure(config, state.replicas.size());
+      if (leads && !row[i]->on_assignment(leadership))
+        change.to_lead.emplace_back(row[i], std::move(leadership));
+      if (!withheld) settle_role(row[i], state);
+      continue;
+    }
+    PartitionHost::Spec spec{{topic->name, PartitionId(static_cast<int32_t>(i))},
+                             id,
+                             config,
+                             std::move(leadership),
+                             !is_registered(*change.image)};
+    spec.leads = leads;
+    Result<PartitionHost::OpenPlan> plan = host_.plan(std::move(spec));
     if (!plan.ok()) {
       trace_.error("{}-{}: {}", topic->name, i, plan.error().message);
       continue;
@@ -642,6 +672,84 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     change.to_open.push_back(std::move(*plan));
   }
   change.topics[id] = std::move(row);
+}
+
+partition::Partition::Leadership Broker::leadership_of(const meta::Image& image,
+                                                       const meta::Partition& state) const {
+  partition::Partition::Leadership l{state.leader_epoch, state.isr, state.replicas.size()};
+  if (state.replicas.size() < 2 && state.isr.size() < 2) return l;
+  l.partition_epoch = state.partition_epoch;
+  l.lag_time_max_ms = setting_int(image, "replica.lag.time.max.ms");
+  for (const BrokerId id : state.replicas) {
+    const meta::Broker* b = image.broker(id);
+    l.brokers.push_back({id, b == nullptr ? replica::kNoBrokerEpoch : b->epoch,
+                         b != nullptr && !b->fenced && !b->in_controlled_shutdown});
+  }
+  return l;
+}
+
+// Follows at once; leading may block and is begun elsewhere.
+void Broker::settle_role(const PartitionRef& partition, const meta::Partition& state) {
+  if (state.leader == config_.node_id) {
+    if (state.replicas.size() > 1) {
+      replication_.lead(partition);
+    } else {
+      replication_.forget(partition);
+    }
+    return;
+  }
+  const bool news = partition->leader_epoch() != state.leader_epoch ||
+                    partition->role() != partition::Partition::Role::follower;
+  partition->follow(state.leader_epoch, state.leader);
+  if (news || !replication_.follows(partition, state.leader)) replication_.follow(partition, state.leader);
+}
+
+// Who may join an ISR, and as which incarnation, has changed.
+void Broker::tell_leaders_of_brokers(const meta::Image& image) {
+  view_->hosted.for_each([&](const Uuid& id, const std::shared_ptr<const HostedTopic>& hosted) {
+    const meta::Topic* topic = image.topic(id);
+    if (topic == nullptr) return;
+    const size_t count = std::min(hosted->partitions.size(), topic->partitions.size());
+    for (size_t i = 0; i < count; ++i) {
+      const meta::Partition& state = topic->partitions[i];
+      if (!hosted->partitions[i] || state.leader != config_.node_id || state.replicas.size() < 2) continue;
+      (void)hosted->partitions[i]->on_assignment(leadership_of(image, state));  // of another epoch: planned
+    }
+  });
+}
+
+Replication::Environment Broker::replication_environment() {
+  Replication::Environment e;
+  e.loop = env_.control_loop;
+  e.data_loops = env_.loops;
+  e.network = env_.network;
+  e.disk = env_.disk;
+  e.clock = env_.clock;
+  e.trace = env_.trace.named("replication");
+  e.self = config_.node_id;
+  e.address = [this](BrokerId broker) -> std::optional<io::Endpoint> {
+    if (!config_.internal) return std::nullopt;
+    const meta::Endpoint* at = endpoint_of(*view_->image, broker, config_.internal->name);
+    return at == nullptr ? std::nullopt : std::optional(io::Endpoint{at->host, at->port});
+  };
+  e.settings = [this] { return fetcher_settings(); };
+  e.alter = [this](control::AlterPartition request,
+                   std::function<void(Result<control::AlterPartitionReply>)> done) {
+    ask_controller(*env_.control_loop, std::move(request), std::move(done));
+  };
+  return e;
+}
+
+partition::ReplicaFetcher::Settings Broker::fetcher_settings() const {
+  const meta::Image& image = *view_->image;
+  partition::ReplicaFetcher::Settings s;
+  s.wait_max_ms = setting_int(image, "replica.fetch.wait.max.ms");
+  s.bytes_min = static_cast<int32_t>(setting_int(image, "replica.fetch.min.bytes"));
+  s.response_bytes_max = static_cast<int32_t>(setting_int(image, "replica.fetch.response.max.bytes"));
+  s.partition_bytes_max = static_cast<int32_t>(setting_int(image, "replica.fetch.max.bytes"));
+  s.backoff_ms = setting_int(image, "replica.fetch.backoff.ms");
+  s.socket_timeout_ms = setting_int(image, "replica.socket.timeout.ms");
+  return s;
 }
 
 void Broker::run_change(std::shared_ptr<Change> change) {
@@ -693,8 +801,11 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
         unopened_[spec.topic_id].insert(spec.name.partition.v);
       continue;
     }
-    change->topics[spec.topic_id][static_cast<size_t>(spec.name.partition.v)] = std::move(*change->opened[i]);
+    const PartitionRef& opened = change->topics[spec.topic_id][static_cast<size_t>(spec.name.partition.v)] =
+        std::move(*change->opened[i]);
     host_.opened(change->to_open[i]);
+    const meta::Partition* state = change->image->partition(spec.topic_id, spec.name.partition);
+    if (state != nullptr && !withheld_.contains(spec.topic_id)) settle_role(opened, *state);
   }
   auto next = std::make_shared<View>(*view_);
   next->image = change->image;
@@ -747,7 +858,10 @@ void Broker::update_groups(View& view) {
     next->by_partition.resize(hosted->partitions.size());
     for (size_t i = 0; i < hosted->partitions.size(); ++i) {
       const PartitionRef& p = hosted->partitions[i];
-      if (!p) continue;
+      if (!p || i >= topic->partitions.size() || topic->partitions[i].leader != config_.node_id ||
+          p->role() == partition::Partition::Role::follower) {
+        continue;
+      }
       if (old && i < old->by_partition.size() && old->by_partition[i] &&
           &old->by_partition[i]->partition() == p.get()) {
         next->by_partition[i] = old->by_partition[i];
@@ -1082,6 +1196,7 @@ void Broker::stop_all(std::function<void(Status)> done) {
   ledger_.stop();
   disk_watch_.stop();
   scrubber_->stop();
+  replication_.close();
   peers_.close();
   if (view_->groups) {
     for (const auto& runner : view_->groups->by_partition) {
@@ -1160,6 +1275,32 @@ void Broker::register_metrics() {
               s.push_back({{{"partition", std::to_string(p->name().partition.v)}, {"topic", p->name().topic}},
                            static_cast<double>(count)});
             }
+          });
+  using Usage = partition::Partition::Usage;
+  const auto over_partitions = [this](Samples& s, const std::function<double(const Usage&)>& value) {
+    double sum = 0;
+    for (const PartitionRef& p : hosted_partitions()) sum += value(p->usage());
+    s.push_back({{}, sum});
+  };
+  m.gauge("millrace_under_replicated_partitions", "Partitions led here whose ISR lacks a replica.",
+          [over_partitions](Samples& s) {
+            over_partitions(s, [](const Usage& u) { return u.under_replicated ? 1.0 : 0.0; });
+          });
+  m.gauge("millrace_under_min_isr_partitions", "Partitions led here that refuse acks=all.",
+          [over_partitions](Samples& s) {
+            over_partitions(s, [](const Usage& u) { return u.under_min_isr ? 1.0 : 0.0; });
+          });
+  m.gauge("millrace_isr_shrinks", "Times that an ISR shrank while it was led here.",
+          [over_partitions](Samples& s) {
+            over_partitions(s, [](const Usage& u) { return static_cast<double>(u.isr_shrinks); });
+          });
+  m.gauge("millrace_isr_expands", "Times that an ISR grew while it was led here.",
+          [over_partitions](Samples& s) {
+            over_partitions(s, [](const Usage& u) { return static_cast<double>(u.isr_expands); });
+          });
+  m.gauge("millrace_replica_lag_records", "Committed records that followers here do not have yet.",
+          [over_partitions](Samples& s) {
+            over_partitions(s, [](const Usage& u) { return static_cast<double>(u.replica_lag); });
           });
   m.gauge("millrace_log_bytes", "Bytes of the logs, by topic; of all topics (\"*\") if there are many.",
           [this](Samples& s) {

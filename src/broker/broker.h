@@ -28,6 +28,7 @@
 #include "broker/partition_host.h"
 #include "broker/peers.h"
 #include "broker/quorum_description.h"
+#include "broker/replication.h"
 #include "broker/scrubber.h"
 #include "broker/shard.h"
 #include "broker/view.h"
@@ -170,6 +171,12 @@ class Broker {
   void ensure_offsets_topic();
   /// Creates `topic` with the defaults, as auto.create.topics.enable has it. From any loop; returns at once.
   void create_automatically(const std::string& topic);
+  /// The leader's machine of `partition` has a proposal for the controller. From any loop.
+  void on_isr_proposal(const PartitionRef& partition) {
+    env_.control_loop->post([this, partition] { replication_.propose(partition); });
+  }
+  /// max.incremental.fetch.session.cache.slots. From any loop.
+  int64_t fetch_session_slots() const { return fetch_session_slots_; }
   /// Writes the checkpoints soon. From any loop.
   void request_checkpoint();
 
@@ -233,6 +240,12 @@ class Broker {
                     std::function<void()> published);
   void next_change();
   void plan_topic(Change& change, const Uuid& id);
+  partition::Partition::Leadership leadership_of(const meta::Image& image,
+                                                 const meta::Partition& state) const;
+  void settle_role(const PartitionRef& partition, const meta::Partition& state);
+  void tell_leaders_of_brokers(const meta::Image& image);
+  Replication::Environment replication_environment();
+  partition::ReplicaFetcher::Settings fetcher_settings() const;
   void run_change(std::shared_ptr<Change> change);
   void finish_change(const std::shared_ptr<Change>& change);
   void finish_stop(const std::shared_ptr<Closing>& closing);
@@ -274,6 +287,9 @@ class Broker {
   std::optional<BrokerId> join_hint_;            // whom to ask for being let in
   std::map<BrokerId, Uuid> joined_directories_;  // of those that joined here, as leader
   bool joining_ = false;
+  Replication replication_;
+  int64_t fetch_session_slots_ = 0;
+  std::set<Uuid> withheld_;  // topics with roles that wait for the registration
   Cleaner cleaner_;
   std::unique_ptr<Scrubber> scrubber_;
   DiskWatch disk_watch_;

@@ -9,6 +9,13 @@
 namespace millrace::broker {
 namespace {
 
+// A replica that does not lead opens its log and waits to be told whom to follow.
+Status begin_role(partition::Partition& partition, const PartitionHost::Spec& spec) {
+  if (spec.leads) return partition.lead(spec.leadership);
+  partition.follow(spec.leadership.epoch, kNoBroker);
+  return {};
+}
+
 constexpr size_t kMetaPropertiesMax = 64 * 1024;
 constexpr std::string_view kMetaPropertiesName = "meta.properties";
 
@@ -151,6 +158,13 @@ Status PartitionHost::open_directory(const Params& params, size_t index) {
   TRY_ASSIGN(checkpoints.recovery_points, directory.read_checkpoint(log::kRecoveryPointCheckpoint));
   TRY_ASSIGN(checkpoints.log_starts, directory.read_checkpoint(log::kLogStartCheckpoint));
   TRY_ASSIGN(checkpoints.topic_ids, directory.read_topic_ids());
+  // Without it a mark begins at the log start and is found again.
+  Result<log::OffsetCheckpoint> marks = directory.read_checkpoint(log::kHighWatermarkCheckpoint);
+  if (marks.ok()) {
+    checkpoints.high_watermarks = std::move(*marks);
+  } else {
+    trace_.warn("{}", marks.error().message);
+  }
   // Nothing is lost with it: what is clean is cleaned once more.
   Result<log::OffsetCheckpoint> cleaned = directory.read_checkpoint(log::kCleanerCheckpoint);
   if (cleaned.ok()) {
@@ -268,6 +282,8 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
         plan.log_start_exact = plan.clean;
       }
       if (const auto e = c.cleaned_ends.find(key); e != c.cleaned_ends.end()) plan.cleaned_end = e->second;
+      if (const auto h = c.high_watermarks.find(key); h != c.high_watermarks.end())
+        plan.high_watermark = h->second;
     }
     if (const auto known = journals_[f.directory]->known(commit_key)) {
       plan.durable_end = known->durable_end;
@@ -365,10 +381,12 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
                      ": a directory from elsewhere is taken in with `millrace disk adopt`");
   };
   if (plan.rest) {
-    if (plan.rest->last_epoch > plan.spec.leadership.epoch) return ahead(plan.rest->last_epoch);
-    auto partition = std::make_shared<partition::Partition>(
-        std::move(environment), plan.spec.name, plan.spec.topic_id, directory, plan.spec.config, *plan.rest);
-    TRY(partition->lead(plan.spec.leadership));
+    if (plan.spec.leads && plan.rest->last_epoch > plan.spec.leadership.epoch)
+      return ahead(plan.rest->last_epoch);
+    auto partition =
+        std::make_shared<partition::Partition>(std::move(environment), plan.spec.name, plan.spec.topic_id,
+                                               directory, plan.spec.config, *plan.rest, plan.high_watermark);
+    TRY(begin_role(*partition, plan.spec));
     return partition;
   }
   log::OpenParams params;
@@ -386,15 +404,15 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   log::RecoveryStats stats;
   TRY_ASSIGN(std::unique_ptr<log::Log> log,
              log::Log::open(disk_, std::move(params), trace_.named("log"), &stats));
-  if (log->latest_epoch() > plan.spec.leadership.epoch) return ahead(log->latest_epoch());
+  if (plan.spec.leads && log->latest_epoch() > plan.spec.leadership.epoch) return ahead(log->latest_epoch());
   if (stats.segments_scanned > 0) {
     trace_.info("{}: recovered, {} bytes scanned, {} cut{}{}", plan.spec.name.text(), stats.bytes_scanned,
                 stats.bytes_cut, stats.cut_reason.empty() ? "" : ": ", stats.cut_reason);
   }
-  auto partition =
-      std::make_shared<partition::Partition>(std::move(environment), plan.spec.name, plan.spec.topic_id,
-                                             directory, plan.spec.config, std::move(log));
-  TRY(partition->lead(plan.spec.leadership));
+  auto partition = std::make_shared<partition::Partition>(std::move(environment), plan.spec.name,
+                                                          plan.spec.topic_id, directory, plan.spec.config,
+                                                          std::move(log), plan.high_watermark);
+  TRY(begin_role(*partition, plan.spec));
   return partition;
 }
 

@@ -37,6 +37,7 @@ class PartitionHost {
     partition::Partition::Leadership leadership;
     /// Named by the metadata log before this start: its data exist somewhere, unless no directory is missing.
     bool existing = false;
+    bool leads = true;  // no: it waits to be told whom to follow
   };
   /// Everything open() needs, so that many may run at once.
   struct OpenPlan {
@@ -52,6 +53,7 @@ class PartitionHost {
     Offset cleaned_end{0};
     bool log_start_exact = false;  // segments above it are missing if the log begins later
     Offset durable_end{0};         // what the commit file says was synced
+    Offset high_watermark{0};      // from the checkpoint
   };
 
   PartitionHost(io::Disk& disk, const io::Clock& clock, io::Random& random, Trace trace,
@@ -157,6 +159,7 @@ class PartitionHost {
       const auto start = log_starts.find(key);
       return end->second > (start == log_starts.end() ? Offset(0) : start->second);
     }
+    log::OffsetCheckpoint high_watermarks;
   };
   size_t directory_index(const std::string& partition_path) const;
   int64_t probe_sync_us(const std::string& directory) const;

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 
 #include "base/metrics.h"
 #include "base/trace.h"
+#include "broker/fetch_sessions.h"
 #include "broker/view.h"
 #include "io/loop.h"
 #include "record/codec.h"
@@ -32,6 +34,13 @@ struct ShardMetrics {
   Counter* requests_refused = nullptr;  // unparsable or of an unsupported version
 };
 
+/// A replica's fetch that waits.
+class ParkedFetch {
+ public:
+  virtual ~ParkedFetch() = default;
+  virtual void answer_now() = 0;
+};
+
 struct Shard {
   Broker& broker;
   size_t index;
@@ -41,6 +50,8 @@ struct Shard {
   ShardMetrics metrics;
   Trace trace;
   TraceLimit complaints{5, 10'000};
+  FetchSessions fetch_sessions{};
+  std::map<int32_t, std::weak_ptr<ParkedFetch>> parked_replicas{};  // by broker id: the latest
 };
 
 }  // namespace millrace::broker

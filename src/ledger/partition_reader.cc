@@ -57,6 +57,11 @@ void PartitionReader::run(OnRecord on_record, OnEnd on_end) {
     on_end_(offsets.error(), 0);
     return;
   }
+  // What earlier leaders committed may not be all visible yet.
+  if (!offsets->end_known) {
+    on_end_(Error(ErrorCode::offset_not_available, "the end of the log is not committed yet"), 0);
+    return;
+  }
   at_ = offsets->log_start;
   next();
 }

@@ -32,26 +32,34 @@ std::optional<Appended> appended_before(const log::Log& log, ByteView batch) {
   const log::ProducerVerdict verdict =
       log::ProducerState::judge(header, log.producers().find(header.producer_id));
   if (verdict.error != ErrorCode::none || !verdict.duplicate_of) return std::nullopt;
-  return Appended{verdict.duplicate_of->first_offset(), verdict.duplicate_of->last_offset,
-                  verdict.duplicate_of->timestamp, log.log_start_offset(), true};
+  return Appended{verdict.duplicate_of->first_offset(),
+                  verdict.duplicate_of->last_offset,
+                  verdict.duplicate_of->timestamp,
+                  log.log_start_offset(),
+                  true,
+                  false,
+                  0};
 }
 
 }  // namespace
 
 Partition::Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
-                     std::shared_ptr<const PartitionConfig> config, std::unique_ptr<log::Log> log)
+                     std::shared_ptr<const PartitionConfig> config, std::unique_ptr<log::Log> log,
+                     Offset high_watermark)
     : env_(std::move(environment)),
       name_(std::move(name)),
       topic_id_(topic_id),
       directory_(std::move(directory)),
       config_(std::move(config)),
       log_(std::move(log)),
+      known_mark_(std::clamp(high_watermark, log_->log_start_offset(), log_->log_end_offset())),
       own_from_(log_->log_end_offset()) {
   ASSERT(log_ != nullptr && config_ != nullptr);
 }
 
 Partition::Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
-                     std::shared_ptr<const PartitionConfig> config, const log::RestingLog& rest)
+                     std::shared_ptr<const PartitionConfig> config, const log::RestingLog& rest,
+                     Offset high_watermark)
     : env_(std::move(environment)),
       name_(std::move(name)),
       topic_id_(topic_id),
@@ -60,6 +68,7 @@ Partition::Partition(Environment environment, PartitionName name, Uuid topic_id,
       rest_(std::make_unique<log::RestingLog>(rest)),
       resting_(true),
       asleep_(true),
+      known_mark_(std::clamp(high_watermark, rest.log_start, rest.log_end)),
       own_from_(rest.log_end),
       used_(false),
       changed_(false) {
@@ -80,46 +89,11 @@ void Partition::configure(std::shared_ptr<const PartitionConfig> config, size_t 
     config_ = std::move(config);
     replicas_ = replicas;
     if (log_) log_->configure(config_->log);
-    if (leader_) {
-      if (leader_->set_min_insync(effective_min_insync(*config_, replicas_))) {
-        commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
-        data_watches_.take_armed(notices.data);
-      }
-      on_ends_locked(notices);
-    }
+    if (leader_ && leader_->set_min_insync(effective_min_insync(*config_, replicas_)))
+      on_mark_locked(notices);
+    on_ends_locked(notices);
   }
   tell(std::move(notices));
-}
-
-Status Partition::lead(const Leadership& leadership) {
-  Notices notices;
-  Status synced;
-  {
-    const std::lock_guard lock(mutex_);
-    if (leader_ && leader_->epoch() == leadership.epoch) return {};
-    if (log_) {
-      log_->begin_epoch(leadership.epoch);
-      synced = flush_locked();
-    }
-    if (synced.ok()) {
-      replicas_ = leadership.replicas;
-      // On its own a broker commits what it holds durably; the leader machine knows who else must have it.
-      leader_.emplace(env_.self, leadership.epoch, leadership.isr, effective_min_insync(*config_, replicas_),
-                      replica::Ends{log_end_locked(), log_end_locked()}, log_start_locked());
-      if (log_) log_->on_high_watermark(leader_->high_watermark());
-      stopped_ = ErrorCode::none;
-      note_durable_locked();
-      // Of an epoch that follows its own: the flush above was the sync that they wait for.
-      flush_waits_.take_up_to(durable_end_locked(), notices.commits);
-      flush_commit_waits_.move_up_to(durable_end_locked(), commit_waits_);
-      commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
-      data_watches_.take_armed(notices.data);
-    } else {
-      fail_locked(synced.error(), notices);
-    }
-  }
-  tell(std::move(notices));
-  return synced;
 }
 
 // A disk that is full need not keep a partition from serving: the records are synced then, the small files
@@ -138,11 +112,9 @@ void Partition::stop(ErrorCode why) {
   Notices notices;
   {
     const std::lock_guard lock(mutex_);
+    end_tenure_locked(notices);
+    follower_.reset();
     stopped_ = why;
-    leader_.reset();
-    // What waits was appended: only "timed out" is true about it (it may or may not survive).
-    take_waits_locked(notices);
-    data_watches_.take_armed(notices.data);
   }
   tell(std::move(notices));
 }
@@ -153,12 +125,14 @@ void Partition::take_waits_locked(Notices& notices) {
 }
 
 ErrorCode Partition::serving_locked(EpochCheck check) const {
-  if (stopped_ != ErrorCode::none) return stopped_;
+  const bool follows = follower_ && check.from_follower;
+  if (stopped_ != ErrorCode::none && !follows) return stopped_;
   if (offline()) return ErrorCode::kafka_storage_error;
-  ASSERT(leader_.has_value());
+  ASSERT(follows || leader_.has_value());
   if (check.current == kNoLeaderEpoch) return ErrorCode::none;
-  if (check.current < leader_->epoch()) return ErrorCode::fenced_leader_epoch;
-  if (check.current > leader_->epoch()) return ErrorCode::unknown_leader_epoch;
+  const LeaderEpoch epoch = follows ? follower_->epoch() : leader_->epoch();
+  if (check.current < epoch) return ErrorCode::fenced_leader_epoch;
+  if (check.current > epoch) return ErrorCode::unknown_leader_epoch;
   return ErrorCode::none;
 }
 
@@ -166,7 +140,10 @@ Offsets Partition::offsets_locked() const {
   Offsets o;
   o.log_start = log_start_locked();
   o.log_end = log_end_locked();
-  o.high_watermark = leader_ ? leader_->high_watermark() : o.log_start;
+  o.high_watermark = leader_     ? leader_->high_watermark()
+                     : follower_ ? follower_->high_watermark()
+                                 : known_mark_;
+  o.end_known = leader_ && leader_->knows_committed_end();
   o.high_watermark = std::max(o.high_watermark, o.log_start);
   // A transaction that began below the log start holds back what is left of it, nothing before.
   o.last_stable = std::max(
@@ -187,8 +164,9 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
     if (!room.ok() && offline()) return room.error();  // it says more than `stopped_`
     if (stopped_ != ErrorCode::none) return stopped_;
     if (!room.ok()) {
-      const std::optional<Appended> before = log_ ? appended_before(*log_, batch) : std::nullopt;
+      std::optional<Appended> before = log_ ? appended_before(*log_, batch) : std::nullopt;
       if (!before) return room.error();
+      before->tenure = tenure_;
       return *before;
     }
     // Laid to rest again this very moment: nothing was appended, the client asks again.
@@ -199,8 +177,13 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
     }
     Result<log::AppendResult> appended = log_->append_as_leader(batch, leader_->epoch(), now);
     if (appended.ok()) {
-      result = Appended{appended->base_offset, appended->last_offset, appended->timestamp,
-                        appended->log_start_offset, appended->duplicate};
+      result = Appended{appended->base_offset,
+                        appended->last_offset,
+                        appended->timestamp,
+                        appended->log_start_offset,
+                        appended->duplicate,
+                        false,
+                        tenure_};
       const int64_t unsynced = log_->log_end_offset() - log_->durable_end();
       result->flush = unsynced >= config_->flush_messages && log_->durable_end() <= appended->last_offset;
       if (!appended->duplicate) {
@@ -226,18 +209,25 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
 
 // Recomputes the ends after an append, a sync or a configuration change and gathers who is to be told.
 void Partition::on_ends_locked(Notices& notices) {
+  if (follower_) on_follower_log_locked(notices);
   if (!leader_ || !log_) return;  // a log at rest is committed to its end
   const Offset end = log_->log_end_offset();
+  if (!replica_watches_.empty() && end > leader_->local().log_end) replica_watches_.take_armed(notices.data);
   flush_waits_.take_up_to(log_->durable_end(), notices.commits);
   flush_commit_waits_.move_up_to(log_->durable_end(), commit_waits_);
   commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
-  if (!leader_->on_local(
+  if (leader_->on_local(
           {end, config_->fsync ? std::max(log_->durable_end(), leader_->local().durable_end) : end})) {
-    return;
+    on_mark_locked(notices);
   }
-  log_->on_high_watermark(leader_->high_watermark());
+}
+
+// The high watermark moved.
+void Partition::on_mark_locked(Notices& notices) {
+  if (log_) log_->on_high_watermark(leader_->high_watermark());
   commit_waits_.take_up_to(leader_->high_watermark(), notices.commits);
   data_watches_.take_armed(notices.data);
+  replica_watches_.take_armed(notices.data);
 }
 
 bool Partition::await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> waiter, uint64_t tag,
@@ -245,7 +235,7 @@ bool Partition::await_commit(Offset committed_at, std::shared_ptr<CommitWaiter> 
   Notices notices;
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ == ErrorCode::none) {
+    if (stopped_ == ErrorCode::none && (what.tenure == 0 || what.tenure == tenure_)) {
       const bool flushed = !what.flushed || durable_end_locked() >= committed_at;
       const bool committed = !what.committed || leader_->high_watermark() >= committed_at;
       if (flushed && committed) return true;
@@ -401,6 +391,10 @@ Status Partition::record_lowered_locked(Offset end) {
 
 Status Partition::truncate_to(Offset offset, Now now) {
   const std::lock_guard lock(mutex_);
+  return truncate_locked(offset, now);
+}
+
+Status Partition::truncate_locked(Offset offset, Now now) {
   ASSERT(!leader_);
   if (!log_ || log_->failed() || log_->closed()) return Error(ErrorCode::kafka_storage_error, name_.text());
   if (offset >= log_->log_end_offset()) return {};
@@ -416,17 +410,23 @@ Status Partition::truncate_to(Offset offset, Now now) {
   TRY(log_->truncate_to(offset, now));
   verified_.forget_from(end);
   own_from_ = std::min(own_from_, end);
+  known_mark_ = std::min(known_mark_, log_->log_end_offset());
   note_durable_locked();
   return {};
 }
 
 Status Partition::restart_at(Offset offset, Now now) {
   const std::lock_guard lock(mutex_);
+  return restart_locked(offset, now);
+}
+
+Status Partition::restart_locked(Offset offset, Now now) {
   ASSERT(!leader_);
   if (!log_ || log_->failed() || log_->closed()) return Error(ErrorCode::kafka_storage_error, name_.text());
   // Segments go one by one, the last first: nothing is promised until the new one is there.
   TRY(record_lowered_locked(Offset(0)));
   TRY(log_->truncate_fully_and_start_at(offset, now));
+  known_mark_ = offset;
   verified_ = {};
   own_from_ = offset;
   return env_.journal ? env_.journal->advance_start(commit_key(), offset) : Status();
@@ -436,10 +436,9 @@ void Partition::fail_locked(const Error& error, Notices& notices) {
   // One failure shows itself in many places: it is reported once.
   if (!failure_told_) notices.storage_failure = error;
   failure_told_ = true;
+  end_tenure_locked(notices);
+  follower_.reset();
   stopped_ = ErrorCode::kafka_storage_error;
-  leader_.reset();
-  take_waits_locked(notices);
-  data_watches_.take_armed(notices.data);
 }
 
 void Partition::tell(Notices notices) {
@@ -454,6 +453,10 @@ void Partition::tell(Notices notices) {
   for (DataWatches::Watch& w : notices.data) {
     w.waiter->loop().post([w = std::move(w)] { w.waiter->on_data(w.tag); });
   }
+  if (notices.fetcher) {
+    io::Loop& loop = notices.fetcher->loop();
+    loop.post([f = std::move(notices.fetcher), tag = notices.fetcher_tag] { f->on_data(tag); });
+  }
   if (notices.storage_failure) {
     env_.trace.error("{}: {}; the partition is offline", name_.text(), notices.storage_failure->message);
     if (env_.on_storage_failure) env_.on_storage_failure(directory_, *notices.storage_failure);
@@ -466,10 +469,14 @@ Result<log::ReadResult> Partition::read_locked(Offset from, size_t bytes_max, bo
                                                Offsets& offsets) {
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
   offsets = offsets_locked();
+  // A follower may be behind what its leader told the consumer.
+  if (!leader_ && from > offsets.log_end) return Error(ErrorCode::offset_not_available, "");
   if (from < offsets.log_start || from > offsets.log_end) {
     return Error(ErrorCode::offset_out_of_range, "");
   }
-  const Offset bound = isolation == Isolation::read_committed ? offsets.last_stable : offsets.high_watermark;
+  const Offset bound = isolation == Isolation::replica          ? offsets.log_end
+                       : isolation == Isolation::read_committed ? offsets.last_stable
+                                                                : offsets.high_watermark;
   if (from >= bound || bytes_max == 0) return log::ReadResult{};
   if (!log_) {
     log::ReadResult at_rest;
@@ -557,7 +564,8 @@ Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_lea
       }
       if (!log_) return ErrorCode::not_leader_or_follower;  // laid to rest this very moment: asked again
       ASSERT(!last);
-      parts = log_->cold_parts(from, bytes_max, offsets.high_watermark);
+      parts = log_->cold_parts(from, bytes_max,
+                               isolation == Isolation::replica ? offsets.log_end : offsets.high_watermark);
     }
     // Into the page cache, so that the look at it holds the lock for no longer than a loop may wait. Errors
     // show themselves there.
@@ -619,14 +627,19 @@ DataWatches::Id Partition::watch(std::shared_ptr<DataWaiter> waiter, uint64_t ta
   return data_watches_.add(std::move(waiter), tag);
 }
 
+DataWatches::Id Partition::watch_as_replica(std::shared_ptr<DataWaiter> waiter, uint64_t tag) {
+  const std::lock_guard lock(mutex_);
+  return replica_watches_.add(std::move(waiter), tag);
+}
+
 void Partition::rearm(DataWatches::Id id) {
   const std::lock_guard lock(mutex_);
-  data_watches_.rearm(id);
+  (id % 2 == 0 ? data_watches_ : replica_watches_).rearm(id);
 }
 
 void Partition::unwatch(DataWatches::Id id) {
   const std::lock_guard lock(mutex_);
-  data_watches_.remove(id);
+  (id % 2 == 0 ? data_watches_ : replica_watches_).remove(id);
 }
 
 Result<Offsets> Partition::offsets(EpochCheck check) const {
@@ -637,7 +650,7 @@ Result<Offsets> Partition::offsets(EpochCheck check) const {
 
 LeaderEpoch Partition::leader_epoch() const {
   const std::lock_guard lock(mutex_);
-  return leader_ ? leader_->epoch() : kNoLeaderEpoch;
+  return leader_ ? leader_->epoch() : follower_ ? follower_->epoch() : kNoLeaderEpoch;
 }
 
 Result<Partition::TimestampAnswer> Partition::offset_for_timestamp(int64_t timestamp_ms, Isolation isolation,
@@ -690,7 +703,7 @@ Result<Partition::EpochEnd> Partition::end_offset_for_epoch(LeaderEpoch epoch, E
   const std::lock_guard lock(mutex_);
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
   if (!log_) return ErrorCode::not_leader_or_follower;
-  if (epoch == leader_->epoch()) return EpochEnd{epoch, log_->log_end_offset()};
+  if (leader_ && epoch == leader_->epoch()) return EpochEnd{epoch, log_->log_end_offset()};
   const auto end = log_->end_offset_for_epoch(epoch);
   return EpochEnd{end.epoch, end.end_offset};
 }
@@ -721,7 +734,7 @@ void Partition::keep_house(Now now, bool urgent) {
   Notices notices;
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ != ErrorCode::none || offline()) return;
+    if (hosting_locked() != ErrorCode::none || offline()) return;
     if (rest_ && !retention_due_locked(now)) return;
   }
   if (!open_if_resting().ok()) return;  // which said why
@@ -735,6 +748,7 @@ void Partition::keep_house(Now now, bool urgent) {
     }
     if (log_ && !log_->closed() && !offline()) (void)log_->remove_pending(now, urgent);
     idle = log_ && !std::exchange(used_, false) && stopped_ == ErrorCode::none;
+    if (follower_ && log_) on_follower_log_locked(notices);
   }
   tell(std::move(notices));
   if (idle) lay_to_rest();
@@ -751,7 +765,7 @@ Status Partition::retain(Now now, Notices& notices) {
   log::SyncPlan plan;
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ != ErrorCode::none || offline() || !log_) return {};
+    if (hosting_locked() != ErrorCode::none || offline() || !log_) return {};
     (void)log_->expire_producers(now);
     TRY_ASSIGN(retention, log_->plan_retention(now, offsets_locked().high_watermark));
     if (retention.empty()) return {};
@@ -810,9 +824,19 @@ Partition::Usage Partition::usage() const {
   u.recovery_point = log_ ? log_->recovery_point() : rest_->log_end;
   u.durable_end = log_ ? log_->durable_end() : rest_->log_end;
   u.commit_waits = commit_waits_.size() + flush_waits_.size() + flush_commit_waits_.size();
-  u.data_watches = data_watches_.size();
-  u.damages = damages_.size();
+  u.data_watches = data_watches_.size() + replica_watches_.size();
   u.cleaned_end = log_ ? log_->cleaned_end() : rest_->cleaned_end;
+  u.damages = damages_.size();
+  u.isr_shrinks = isr_shrinks_;
+  u.isr_expands = isr_expands_;
+  if (leader_) {
+    u.role = Role::leader;
+    u.under_replicated = leader_->isr().size() < replicas_;
+    u.under_min_isr = !leader_->enough_in_sync();
+  } else if (follower_) {
+    u.role = Role::follower;
+    u.replica_lag = std::max<int64_t>(follower_->leader_high_watermark() - u.offsets.log_end, 0);
+  }
   return u;
 }
 

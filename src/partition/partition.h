@@ -32,6 +32,7 @@
 #include "partition/offset_ranges.h"
 #include "partition/partition_config.h"
 #include "partition/waiters.h"
+#include "replica/follower.h"
 #include "replica/leader.h"
 
 namespace millrace::partition {
@@ -42,7 +43,8 @@ struct PartitionName {
   std::string text() const { return topic + "-" + std::to_string(partition.v); }
 };
 
-enum class Isolation : uint8_t { read_uncommitted = 0, read_committed = 1 };
+/// How far a reader may see: to the high watermark, to the last stable offset; a replica sees the log end.
+enum class Isolation : uint8_t { read_uncommitted = 0, read_committed = 1, replica = 2 };
 
 /// Every offset a reply carries, of one moment.
 struct Offsets {
@@ -50,6 +52,9 @@ struct Offsets {
   Offset high_watermark{0};
   Offset last_stable{0};
   Offset log_end{0};
+  /// Whether what earlier reigns committed is all below the high watermark. Not yet: who asks for the end, or
+  /// builds on it, is to ask again.
+  bool end_known = true;
 };
 
 struct Appended {
@@ -60,12 +65,15 @@ struct Appended {
   bool duplicate = false;
   /// flush.messages was reached: the reply waits until the records are synced (Awaited::flushed).
   bool flush = false;
+  /// For Awaited: what was appended under this tenure may be gone in the next.
+  uint64_t tenure = 0;
 };
 
 /// What a reply waits for.
 struct Awaited {
   bool committed = true;
   bool flushed = false;  // synced here, whatever the topic's durability
+  uint64_t tenure = 0;   // Appended::tenure; 0: whoever leads now
 };
 
 /// What group commit reports of a data directory; null pointers: nothing is counted.
@@ -90,6 +98,28 @@ struct Fetched {
 /// What fetch, ListOffsets and OffsetForLeaderEpoch say about the leader epoch they know; -1: nothing.
 struct EpochCheck {
   LeaderEpoch current = kNoLeaderEpoch;
+  /// A replica that follows may answer, too (a consumer's fetch, KIP-392).
+  bool from_follower = false;
+};
+
+/// What the leader answered to a FetchPosition of this partition.
+struct ReplicaAnswer {
+  uint64_t number = 0;
+  LeaderEpoch leader_epoch;
+  ErrorCode error = ErrorCode::none;
+  std::optional<log::EpochEnd> diverging;
+  ByteView records;
+  Offset high_watermark{0};
+  Offset log_start = kNoOffset;
+};
+
+/// How a replica stands, for metrics and for the choice of where a consumer reads.
+struct ReplicaState {
+  BrokerId id = kNoBroker;
+  bool in_sync = false;
+  Offset log_end = kNoOffset;  // none: not heard in this reign
+  Offset durable_end = kNoOffset;
+  int64_t behind_ms = 0;  // since it was last caught up
 };
 
 class Partition final : public std::enable_shared_from_this<Partition> {
@@ -110,13 +140,19 @@ class Partition final : public std::enable_shared_from_this<Partition> {
     LeaderEpoch epoch;
     std::vector<BrokerId> isr;
     size_t replicas = 1;  // caps min.insync.replicas
+    int32_t partition_epoch = 0;
+    std::vector<replica::BrokerState> brokers{};  // of the replicas; none: nobody changes the ISR
+    int64_t lag_time_max_ms = 30'000;
   };
+  enum class Role : uint8_t { none, leader, follower };
 
   Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
-            std::shared_ptr<const PartitionConfig> config, std::unique_ptr<log::Log> log);
+            std::shared_ptr<const PartitionConfig> config, std::unique_ptr<log::Log> log,
+            Offset high_watermark = Offset(0));
   /// With its log at rest. Its files, if there are any, are those of a clean close.
   Partition(Environment environment, PartitionName name, Uuid topic_id, std::string directory,
-            std::shared_ptr<const PartitionConfig> config, const log::RestingLog& rest);
+            std::shared_ptr<const PartitionConfig> config, const log::RestingLog& rest,
+            Offset high_watermark = Offset(0));
   ~Partition();
 
   const PartitionName& name() const { return name_; }
@@ -127,8 +163,46 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   void configure(std::shared_ptr<const PartitionConfig> config, size_t replicas);
 
   /// Begins to lead. What the log holds is synced first (a new incarnation serves nothing that a power cut
-  /// could take back), then the epoch is recorded. May block: run it where blocking is allowed.
+  /// could take back), then the epoch is recorded. May block: run it where blocking is allowed. An epoch that
+  /// is over, or one without this broker in its ISR, is refused: not_leader_or_follower.
   Status lead(const Leadership& leadership);
+  /// The image changed under the epoch that is led already. False: another epoch is, call lead().
+  bool on_assignment(const Leadership& leadership);
+  /// Follows `leader` (kNoBroker: nobody leads) in `epoch`. Who waits here is told that the time is up: what
+  /// was appended may or may not survive. An epoch that is over is ignored. A log at rest is opened first,
+  /// and stays open: that blocks. Otherwise (see needs_opening()) it may run on a loop.
+  void follow(LeaderEpoch epoch, BrokerId leader);
+  bool needs_opening() const { return resting_.load(std::memory_order_acquire); }
+  Role role() const;
+
+  // --- the leader's side of replication ---
+  /// A replica fetches, told once for each request, before fetch() with Isolation::replica. `proposes`: there
+  /// is something for take_proposal().
+  replica::FetchOutcome on_replica_fetch(const replica::FollowerFetch& fetch, Now now, bool& proposes);
+  /// Lag is looked at; what is to be proposed to the controller now, if anything.
+  std::optional<replica::IsrProposal> tick(Now now);
+  void on_isr_answer(const replica::IsrAnswer& answer, Now now);
+  /// Registers a replica's parked fetch: told of appends, too.
+  DataWatches::Id watch_as_replica(std::shared_ptr<DataWaiter> waiter, uint64_t tag);
+  /// Empty while not leading.
+  std::vector<ReplicaState> replica_states() const;
+
+  // --- the follower's side ---
+  /// Who is told on its loop when the leader waits for a durable end that it was not told.
+  void set_fetcher(std::shared_ptr<DataWaiter> fetcher, uint64_t tag);
+  /// What to ask the leader for; nothing: another fetch is out, it is not time yet, or nobody leads.
+  std::optional<replica::FetchPosition> next_fetch(Now now);
+  int64_t next_fetch_mono_ms() const;
+  /// A durable end that is to be told at once, beside the fetch that is out.
+  std::optional<replica::FetchPosition> owed_durable_end();
+  enum class Followed : uint8_t {
+    done,  // appended, or told to wait
+    cut    // the log is to be cut: call cut_log() where blocking is allowed before the next fetch
+  };
+  /// Checks and appends what the leader sent. `problem`: what was wrong with it, or none.
+  Followed on_replica_answer(const ReplicaAnswer& answer, io::Loop& loop, Now now, ErrorCode& problem);
+  /// Does what the last answer called for, unless the role changed meanwhile.
+  void cut_log(Now now);
   /// Stops serving (deletion, shutdown): waiters are told, later calls get `why`.
   void stop(ErrorCode why);
 
@@ -163,10 +237,12 @@ class Partition final : public std::enable_shared_from_this<Partition> {
                              EpochCheck check, Offsets& offsets);
   /// Registers for a notice when more may be readable.
   DataWatches::Id watch(std::shared_ptr<DataWaiter> waiter, uint64_t tag);
+  /// Of either kind of watch.
   void rearm(DataWatches::Id id);
   void unwatch(DataWatches::Id id);
 
   Result<Offsets> offsets(EpochCheck check = {}) const;
+  /// That is led or followed; none before lead() or follow().
   LeaderEpoch leader_epoch() const;
   struct TimestampAnswer {
     Offset offset{-1};
@@ -236,6 +312,12 @@ class Partition final : public std::enable_shared_from_this<Partition> {
     size_t data_watches = 0;
     Offset cleaned_end{0};  // compacted up to here
     size_t damages = 0;     // places in the files that were found damaged
+    Role role = Role::none;
+    bool under_replicated = false;  // leading, and the ISR is smaller than the assignment
+    bool under_min_isr = false;     // leading, and the ISR is too small for acks=all
+    uint64_t isr_shrinks = 0;       // as confirmed by the controller, while led here
+    uint64_t isr_expands = 0;
+    int64_t replica_lag = 0;  // following: records the leader is known to have beyond the log end
   };
   Usage usage() const;
 
@@ -246,7 +328,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   Offset durable_end_locked() const { return log_ ? log_->durable_end() : rest_->log_end; }
   Offset log_end_locked() const { return log_ ? log_->log_end_offset() : rest_->log_end; }
   std::string log_directory() const;
-  Status open_if_resting();
+  /// `for_role`: of one that begins to lead or to follow.
+  Status open_if_resting(bool for_role = false);
   void woken(const Status& outcome);
   void drain_woken(io::Loop& loop);
   bool retention_due_locked(Now now) const;
@@ -270,6 +353,16 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   Error damaged_locked(const std::string& what);
   void take_waits_locked(Notices& notices);
   void on_ends_locked(Notices& notices);
+  void on_mark_locked(Notices& notices);
+  void end_tenure_locked(Notices& notices);
+  /// none while it leads or follows: the log is kept in order then.
+  ErrorCode hosting_locked() const { return follower_ ? ErrorCode::none : stopped_; }
+  replica::LocalLog local_log_locked() const;
+  void on_follower_log_locked(Notices& notices);
+  void note_isr_locked();
+  Status append_followed_locked(ByteView records, io::Loop& loop, Now now, Notices& notices);
+  Status truncate_locked(Offset offset, Now now);
+  Status restart_locked(Offset offset, Now now);
   Status usable() const { return env_.directory_state ? env_.directory_state->usable() : Status(); }
   void fail_locked(const Error& error, Notices& notices);
   Status retain(Now now, Notices& notices);
@@ -295,12 +388,24 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   std::atomic<bool> asleep_ = false;  // resting, or somebody waits for the opening
   std::unique_ptr<Waking> waking_;
   std::optional<replica::Leader> leader_;
+  std::optional<replica::Follower> follower_;  // never both
+  std::optional<replica::Step> cut_;           // what cut_log() is to do ...
+  LeaderEpoch cut_epoch_ = kNoLeaderEpoch;     // ... while this epoch is followed
+  Offset known_mark_;                          // committed, as the checkpoint or an earlier role had it
+  uint64_t tenure_ = 1;                        // counts the ends of reigns
+  std::shared_ptr<DataWaiter> fetcher_;
+  uint64_t fetcher_tag_ = 0;
+  bool fetcher_told_ = false;
+  std::vector<BrokerId> told_isr_;  // what the counts below have seen
+  uint64_t isr_shrinks_ = 0;
+  uint64_t isr_expands_ = 0;
   size_t replicas_ = 1;
   ErrorCode stopped_ = ErrorCode::not_leader_or_follower;  // none while serving
   CommitWaits commit_waits_;
   CommitWaits flush_waits_;         // for the durable end alone
   CommitWaits flush_commit_waits_;  // for the durable end, then for the commit
   DataWatches data_watches_;
+  DataWatches replica_watches_{true};  // ids are odd, those of data_watches_ even
   // Group commit. While anything is unsynced that is to be synced, one of these leads on: a sync is
   // scheduled, or runs (and is followed by another if it is wanted), or a timer will look. A checkpoint
   // beside it may advance the ends, but never takes one of these away.

@@ -6,7 +6,7 @@ namespace millrace::partition {
 
 Result<log::CompactionNeed> Partition::compaction_need(Now now) {
   const std::lock_guard lock(mutex_);
-  if (stopped_ != ErrorCode::none) return stopped_;
+  if (const ErrorCode why = hosting_locked(); why != ErrorCode::none) return why;
   if (!log_) return log::CompactionNeed();  // at rest; housekeeping opens what may have to be cleaned
   return log_->compaction_need(now, offsets_locked().high_watermark);
 }
@@ -16,7 +16,7 @@ Result<std::unique_ptr<log::Compaction>> Partition::begin_compaction(const log::
   log::CompactionPlan plan;
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ != ErrorCode::none) return stopped_;
+    if (const ErrorCode why = hosting_locked(); why != ErrorCode::none) return why;
     if (!log_) return std::unique_ptr<log::Compaction>();
     TRY_ASSIGN(plan, log_->plan_compaction(now, offsets_locked().high_watermark));
   }
@@ -53,7 +53,7 @@ Result<bool> Partition::compact(log::Compaction& run, uint64_t bytes, Now now) {
 Result<log::Compaction::State> Partition::compact_step(log::Compaction& run, uint64_t bytes, Now now) {
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ != ErrorCode::none || !log_ || log_->closed()) {
+    if (hosting_locked() != ErrorCode::none || !log_ || log_->closed()) {
       return Error(ErrorCode::cancelled, name_.text() + ": does not serve");
     }
   }

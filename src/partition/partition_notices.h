@@ -15,6 +15,8 @@ struct Partition::Notices {
   std::vector<CommitWaits::Fired> commits;
   std::vector<DataWatches::Watch> data;
   std::optional<Error> storage_failure;
+  std::shared_ptr<DataWaiter> fetcher;  // owes the leader a durable end
+  uint64_t fetcher_tag = 0;
 };
 
 // Who waits for the log to be opened. Callers of one loop are told in the order in which they came, and

@@ -81,7 +81,7 @@ bool Partition::must_wake_to_read(Offset from) const {
 }
 
 // Blocks: on the pool, or on a loop whose caller did not ask wake() (a coordinator's first append).
-Status Partition::open_if_resting() {
+Status Partition::open_if_resting(bool for_role) {
   if (!resting_.load(std::memory_order_acquire)) return {};
   Notices notices;
   Status status;
@@ -92,7 +92,8 @@ Status Partition::open_if_resting() {
     {
       const std::lock_guard lock(mutex_);
       if (log_) return {};
-      if (stopped_ != ErrorCode::none) return stopped_;
+      const bool begins = for_role && stopped_ == ErrorCode::not_leader_or_follower;
+      if (stopped_ != ErrorCode::none && !begins) return stopped_;
       TRY(usable());
       params.directory = log_directory();
       params.config = config_->log;
@@ -168,6 +169,7 @@ void Partition::lay_to_rest() {
     {
       const std::lock_guard lock(mutex_);
       if (!log_ || log_->failed() || log_->closed() || offline()) return;
+      if (follower_ || replicas_ > 1) return;  // others fetch from it, or it fetches itself
       if (env_.directory_state && env_.directory_state->full() && scope == log::SyncScope::everything) return;
       if (scope == log::SyncScope::everything) {
         if (sync_running_ || checkpoint_running_ || sync_scheduled_ || sync_wanted_) return;

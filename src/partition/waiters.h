@@ -77,8 +77,12 @@ class DataWatches {
     bool armed = true;
   };
 
+  /// Ids are even, or odd.
+  explicit DataWatches(bool odd = false) : last_id_(odd ? 1 : 0) {}
+
   Id add(std::shared_ptr<DataWaiter> waiter, uint64_t tag) {
-    watches_.emplace(++last_id_, Watch{std::move(waiter), tag, true});
+    last_id_ += 2;
+    watches_.emplace(last_id_, Watch{std::move(waiter), tag, true});
     return last_id_;
   }
   void rearm(Id id) {
@@ -94,10 +98,11 @@ class DataWatches {
     }
   }
   size_t size() const { return watches_.size(); }
+  bool empty() const { return watches_.empty(); }
 
  private:
   std::map<Id, Watch> watches_;
-  Id last_id_ = 0;
+  Id last_id_;
 };
 
 }  // namespace millrace::partition

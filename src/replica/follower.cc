@@ -51,6 +51,13 @@ bool Follower::owes_durable_end() const {
          leader_high_watermark_ < local_.ends.durable_end;
 }
 
+std::optional<FetchPosition> Follower::tell_durable_end() {
+  if (!durable_end_untold()) return std::nullopt;
+  told_durable_end_ = local_.ends.durable_end;
+  return FetchPosition{fetches_,          epoch_,          asked_offset_, local_.ends.durable_end,
+                       local_.last_epoch, local_.log_start};
+}
+
 Step Follower::back_off(Step step, ErrorCode problem, Now now) {
   step.problem = problem;
   backoff_ms_ = std::clamp(backoff_ms_ * 2, settings_.backoff_min_ms, settings_.backoff_max_ms);

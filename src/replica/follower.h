@@ -97,8 +97,15 @@ class Follower {
 
   /// The leader waits for a durable end that no fetch has told it: worth a fetch that is not parked.
   bool owes_durable_end() const;
+  /// Whether a durable end was reached that no fetch has told, wanted or not.
+  bool durable_end_untold() const { return fetching_ && told_durable_end_ < local_.ends.durable_end; }
+  /// What tells it, beside the fetch that is out: the same position with the new durable end. Whatever is
+  /// answered to it is of no interest.
+  std::optional<FetchPosition> tell_durable_end();
 
   Offset high_watermark() const { return high_watermark_; }
+  /// As far as it was told in this reign; may lie beyond the own end.
+  Offset leader_high_watermark() const { return leader_high_watermark_; }
   LeaderEpoch epoch() const { return epoch_; }
   BrokerId leader() const { return leader_; }
   const LocalLog& local() const { return local_; }

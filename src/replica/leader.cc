@@ -92,8 +92,8 @@ FetchOutcome Leader::on_fetch(const FollowerFetch& fetch, Offset log_start, cons
   const Offset durable_end = std::clamp(fetch.durable_end, Offset(0), fetch.fetch_offset);
   note_fetch(f, {fetch.fetch_offset, durable_end}, local_, now.mono_ms);
   out.high_watermark_advanced = advance();
-  const bool in_sync = durable_end >= high_watermark_ && durable_end >= epoch_start_;
-  if (in_sync && !in_maximal_isr(fetch.follower) && may_join(f)) {
+  if (durable_end >= std::max(high_watermark_, epoch_start_) && !in_maximal_isr(fetch.follower) &&
+      may_join(f)) {
     std::set<BrokerId> isr = isr_;
     isr.insert(fetch.follower);
     propose(std::move(isr));
@@ -127,7 +127,14 @@ bool Leader::tick(Now now) {
   } else {
     std::set<BrokerId> isr = isr_;
     std::erase_if(isr, [this](BrokerId id) { return id != self_ && !caught_up(followers_.at(id)); });
-    if (isr.size() < isr_.size()) propose(std::move(isr));
+    // Who was in sync when it fetched and may join only now: a fetch that has nothing new to say is not sent.
+    if (isr.size() == isr_.size()) {
+      for (const auto& [id, f] : followers_)
+        if (f.ends && f.ends->durable_end >= std::max(high_watermark_, epoch_start_) && caught_up(f) &&
+            may_join(f))
+          isr.insert(id);
+    }
+    if (isr != isr_) propose(std::move(isr));
   }
   return advance();
 }
@@ -239,6 +246,12 @@ std::vector<BrokerId> Leader::maximal_isr() const {
   std::set<BrokerId> all = isr_;
   if (pending_) all.insert(pending_->isr.begin(), pending_->isr.end());
   return {all.begin(), all.end()};
+}
+
+std::vector<BrokerId> Leader::known_replicas() const {
+  std::vector<BrokerId> all;
+  for (const auto& [id, f] : followers_) all.push_back(id);
+  return all;
 }
 
 bool Leader::may_join(const Follower& f) const {

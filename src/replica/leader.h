@@ -148,6 +148,8 @@ class Leader {
   std::vector<BrokerId> isr() const { return {isr_.begin(), isr_.end()}; }
   /// With whom an unanswered proposal adds.
   std::vector<BrokerId> maximal_isr() const;
+  /// Without itself: assigned, or in the ISR.
+  std::vector<BrokerId> known_replicas() const;
   bool proposal_pending() const { return pending_.has_value(); }
   /// Nothing: not heard in this reign.
   std::optional<Ends> ends_of(BrokerId id) const;

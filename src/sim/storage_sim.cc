@@ -220,6 +220,7 @@ class StorageSim {
   bool tampered_ = false;
   bool trouble_since_start_ = false;  // faults were switched on in this life
   uint64_t sync_errors_at_start_ = 0;
+  bool checkpointing_ = false;
 };
 
 io::Loop& Acks::loop() {
@@ -472,7 +473,7 @@ void StorageSim::start(Stop after) {
 bool StorageSim::start_once(Stop after) {
   for (const auto& slot : slots_) slot->cut_unseen = slot->cut_unseen || after == Stop::power_cut;
   say("start");
-  trouble_since_start_ = false;
+  trouble_since_start_ = checkpointing_ = false;
   sync_errors_at_start_ = disk_.counters.sync_errors;
   host_ = std::make_unique<PartitionHost>(
       disk_, clock_, random_, trace_.named("host"),
@@ -1048,6 +1049,8 @@ void StorageSim::keep_house() {
 }
 
 void StorageSim::checkpoint() {
+  if (checkpointing_) return;  // one at a time, as in the broker
+  checkpointing_ = true;
   say("checkpoint");
   auto all = std::make_shared<std::vector<PartitionRef>>();
   loop_.in_tick([&] {
@@ -1063,7 +1066,7 @@ void StorageSim::checkpoint() {
           const Status s = host_->write_checkpoints(*all);
           if (!s.ok()) say("  checkpoints: {}", s.error().message);
         },
-        [] {});
+        [this] { checkpointing_ = false; });
   });
 }
 

@@ -66,6 +66,7 @@ struct Rig {
   test::DeferredDisk disk{files};
   std::vector<std::pair<std::string, ErrorCode>> failures;  // on_storage_failure
   PartitionConfig config;
+  BrokerId self{1};
   std::shared_ptr<DirectoryState> directory_state;  // none: a directory that is never full and never fails
   std::shared_ptr<Partition> partition;
   std::shared_ptr<CountingWaiter> waiter = std::make_shared<CountingWaiter>(loop);
@@ -86,7 +87,7 @@ struct Rig {
     Partition::Environment environment;
     environment.disk = &disk;
     environment.clock = &clock;
-    environment.self = BrokerId(1);
+    environment.self = self;
     environment.directory_state = directory_state;
     environment.on_storage_failure = [this](const std::string& directory, const Error& error) {
       failures.emplace_back(directory, error.code);

@@ -96,7 +96,7 @@ class ProduceRun {
       failed_ = true;
       call_.shard().metrics.produce_rejected->add();
     } else if (acks_ == kAcksAll || (flush_ && acks_ != 0)) {
-      awaited.push_back({std::move(appended_to_), last_offset_ + 1, tag, {acks_ == kAcksAll, flush_}});
+      awaited.push_back({std::move(appended_to_), last_offset_ + 1, tag, {acks_ == kAcksAll, flush_, tenure_}});
     }
     return r;
   }
@@ -152,6 +152,7 @@ class ProduceRun {
     appended_to_ = *partition;
     last_offset_ = appended->last_offset;
     flush_ = appended->flush;
+    tenure_ = appended->tenure;
     ProducePartition r;
     r.index = p.index;
     r.base_offset = appended->base_offset.v;
@@ -168,6 +169,7 @@ class ProduceRun {
   PartitionRef appended_to_;
   Offset last_offset_;
   bool flush_ = false;
+  uint64_t tenure_ = 0;
 };
 
 /// A produce that waits until logs at rest are open and, with acks=all, until its last record is committed on

@@ -1,18 +1,25 @@
-// Fetch (1), versions 4-16.
-//   4 isolation level | 5 log start offset | 7 sessions (answered with session id 0: none is kept) | 9 leader
-//   epoch 10 zstd | 11 rack | 12 flexible, diverging epoch | 13 topic ids | 15 replica state | 16 node
-//   endpoints
+// Fetch (1), versions 4-17.
+//   4 isolation level | 5 log start offset | 7 sessions (KIP-227) | 9 leader epoch | 10 zstd | 11 rack,
+//   preferred replica (KIP-392) | 12 flexible, diverging epoch | 13 topic ids | 15 replica state | 16 node
+//   endpoints | 17 directory id; ours: durable end
 //
 // A fetch that finds too little waits as data: it watches its partitions, an append or commit marks (fetch,
-// partition) dirty, only that partition is looked at again. Replicas are not served on a client listener.
+// partition) dirty, only that partition is looked at again.
+//
+// Replicas are served on the internal listener alone. They read to the log end; what a request says of a
+// replica's ends is told to the leader's machine once, when it arrives. Their parked fetches are completed by
+// appends and by a moved high watermark. An empty one outside a session completes whatever of this replica is
+// parked: it has more to ask.
 //
 // What the page cache holds is answered from it. What is cold is read on the disk's pool into memory, within
 // the broker's budget, and its checksums are verified; the loop never waits for the medium.
 #include <algorithm>
 
 #include "broker/broker.h"
+#include "broker/fetch_sessions.h"
 #include "broker/handlers/handlers.h"
 #include "broker/leader_hints.h"
+#include "replica/read_replica.h"
 
 namespace millrace::broker {
 namespace {
@@ -24,7 +31,13 @@ constexpr int64_t kBudgetStepMs = 20;   // a cold read that found no budget asks
 constexpr int64_t kWaitStepMs = 5'000;  // a parked fetch looks this often whether its client is still there
 
 struct FetchEntry {
-  size_t topic = 0;  // index into the response's topics
+  size_t topic = 0;                            // index into the run's topics
+  FetchSession::Key key;                       // of its session
+  std::optional<int64_t> told_high_watermark;  // by the session's last answer
+  std::optional<int64_t> told_log_start;
+  bool told_error = false;
+  bool refused = false;            // as a replica's: `error` or `diverging` is the answer
+  BrokerId preferred = kNoBroker;  // where the consumer should read instead
   PartitionRef partition;
   int32_t index = 0;
   Offset from;
@@ -59,16 +72,24 @@ struct ColdRead {
   void run() { result = partition->fetch_cold(from, limit, may_exceed, isolation, check, offsets); }
 };
 
-class FetchRun final : public partition::DataWaiter, public std::enable_shared_from_this<FetchRun> {
+class FetchRun final : public partition::DataWaiter,
+                       public ParkedFetch,
+                       public std::enable_shared_from_this<FetchRun> {
  public:
-  FetchRun(Call call, wire::FetchRequest& request)
+  FetchRun(Call call, wire::FetchRequest& request, int32_t replica, FetchSessions::Opened opened)
       : call_(std::move(call)),
-        isolation_(request.isolation_level == 1 ? partition::Isolation::read_committed
-                                                : partition::Isolation::read_uncommitted),
+        replica_(replica),
+        session_(std::move(opened.session)),
+        incremental_(opened.incremental),
+        isolation_(replica >= 0                   ? partition::Isolation::replica
+                   : request.isolation_level == 1 ? partition::Isolation::read_committed
+                                                  : partition::Isolation::read_uncommitted),
         bytes_max_(std::min<size_t>(static_cast<size_t>(std::max(request.max_bytes, 0)),
                                     call_.broker().config().fetch_bytes_max)),
         bytes_min_(static_cast<size_t>(std::max(request.min_bytes, 0))),
-        deadline_ms_(call_.now().mono_ms + std::max(request.max_wait_ms, 0)) {
+        deadline_ms_(call_.now().mono_ms + std::max(request.max_wait_ms, 0)),
+        replica_epoch_(request.replica_state.replica_epoch) {
+    if (replica_ < 0 && !request.rack_id.empty() && follows_racks()) rack_ = request.rack_id;
     resolve(request);
   }
 
@@ -77,6 +98,12 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
   void start() {
     look_at_all();
     go_on();
+  }
+
+  void answer_now() override {
+    if (answered_ || reading_) return;
+    look_at_all();
+    answer();
   }
 
   void on_data(uint64_t tag) override {
@@ -103,8 +130,11 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
       watching_ = true;
       for (size_t i = 0; i < entries_.size(); ++i) {
         FetchEntry& e = entries_[i];
-        if (e.partition) e.watch = e.partition->watch(shared_from_this(), i);
+        if (!e.partition || e.refused) continue;
+        e.watch = replica_ >= 0 ? e.partition->watch_as_replica(shared_from_this(), i)
+                                : e.partition->watch(shared_from_this(), i);
       }
+      if (replica_ >= 0) call_.shard().parked_replicas[replica_] = weak_from_this();
       look_at_all();  // what came between the look and the watch
       go_on();
       return;
@@ -180,31 +210,111 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
   }
 
   void resolve(wire::FetchRequest& request) {
+    if (!incremental_) {
+      for (wire::FetchRequest::FetchTopic& t : request.topics) {
+        for (wire::FetchRequest::FetchPartition& p : t.partitions) resolve(t.topic, t.topic_id, p, true);
+      }
+      return;
+    }
+    const auto one = [this](auto& kept) {
+      FetchSession::Partition& p = kept.second;
+      FetchEntry& e = resolve(p.topic, p.topic_id, p.asked, std::exchange(p.fresh, false));
+      e.told_high_watermark = p.high_watermark;
+      e.told_log_start = p.log_start;
+      e.told_error = p.had_error;
+    };
+    const auto first = session_->partitions.lower_bound(session_->first);
+    for (auto it = first; it != session_->partitions.end(); ++it) one(*it);
+    for (auto it = session_->partitions.begin(); it != first; ++it) one(*it);
+  }
+
+  FetchEntry& resolve(const std::string& name, const Uuid& id, const wire::FetchRequest::FetchPartition& p,
+                      bool said) {
     const bool by_id = call_.version() >= 13;
     const meta::Image& image = *call_.view().image;
-    for (wire::FetchRequest::FetchTopic& t : request.topics) {
-      FetchReply::FetchableTopicResponse& out = response_.responses.emplace_back();
-      out.topic = t.topic;
-      out.topic_id = t.topic_id;
-      const meta::Topic* topic = by_id ? image.topic(t.topic_id) : image.topic(t.topic);
-      for (wire::FetchRequest::FetchPartition& p : t.partitions) {
-        FetchEntry& e = entries_.emplace_back();
-        e.topic = response_.responses.size() - 1;
-        e.index = p.partition;
-        e.from = Offset(p.fetch_offset);
-        e.bytes_max = static_cast<size_t>(std::max(p.partition_max_bytes, 0));
-        e.check.current = LeaderEpoch(p.current_leader_epoch);
-        e.last_fetched_epoch = LeaderEpoch(p.last_fetched_epoch);
-        if (topic == nullptr) {
-          e.error = by_id ? ErrorCode::unknown_topic_id : ErrorCode::unknown_topic_or_partition;
-          continue;
-        }
-        if (const PartitionRef* found = call_.view().partition(topic->id, p.partition)) {
-          e.partition = *found;
-        } else {
-          e.error = absence(topic, p.partition, call_.broker().config().node_id);
-        }
-      }
+    if (topics_.empty() || topics_.back().name != name || topics_.back().id != id) {
+      topics_.push_back({name, id, by_id ? image.topic(id) : image.topic(name)});
+    }
+    const meta::Topic* topic = topics_.back().known;
+    FetchEntry& e = entries_.emplace_back();
+    e.topic = topics_.size() - 1;
+    if (session_) e.key = {by_id ? id.to_string() : name, p.partition};
+    e.index = p.partition;
+    e.from = Offset(p.fetch_offset);
+    e.bytes_max = static_cast<size_t>(std::max(p.partition_max_bytes, 0));
+    e.check.current = LeaderEpoch(p.current_leader_epoch);
+    // Followers serve consumers that know of them, nobody else.
+    e.check.from_follower = replica_ < 0 && call_.version() >= 11;
+    if (replica_ < 0) e.last_fetched_epoch = LeaderEpoch(p.last_fetched_epoch);
+    if (topic == nullptr) {
+      e.error = by_id ? ErrorCode::unknown_topic_id : ErrorCode::unknown_topic_or_partition;
+      return e;
+    }
+    const PartitionRef* found = call_.view().partition(topic->id, p.partition);
+    if (found == nullptr) {
+      e.error = absence(topic, p.partition, call_.broker().config().node_id);
+      return e;
+    }
+    e.partition = *found;
+    if (replica_ >= 0 && said) hear(e, p);
+    if (!rack_.empty()) prefer(e, *topic);
+    return e;
+  }
+
+  // What the replica says of its ends.
+  void hear(FetchEntry& e, const wire::FetchRequest::FetchPartition& p) {
+    replica::FollowerFetch fetch;
+    fetch.follower = BrokerId(replica_);
+    fetch.broker_epoch = replica_epoch_;
+    fetch.leader_epoch = e.check.current;
+    fetch.fetch_offset = e.from;
+    // A replica that says nothing of it has what it has.
+    fetch.durable_end = p.durable_end_offset < 0 ? e.from : Offset(p.durable_end_offset);
+    fetch.last_fetched_epoch = LeaderEpoch(p.last_fetched_epoch);
+    bool proposes = false;
+    const replica::FetchOutcome outcome = e.partition->on_replica_fetch(fetch, call_.now(), proposes);
+    if (proposes) call_.broker().on_isr_proposal(e.partition);
+    if (outcome.accepted()) return;
+    e.refused = true;
+    e.error = outcome.error;
+    e.diverging = outcome.diverging;
+    // It needs to know where this log begins.
+    if (const auto offsets = e.partition->offsets(); offsets.ok()) {
+      e.offsets = *offsets;
+      e.known_offsets = true;
+    }
+  }
+
+  bool follows_racks() const {
+    const std::optional<std::string> selector =
+        call_.broker().setting(*call_.view().image, "replica.selector.class");
+    return selector && selector->ends_with("RackAwareReplicaSelector");
+  }
+
+  void prefer(FetchEntry& e, const meta::Topic& topic) {
+    const std::vector<partition::ReplicaState> states = e.partition->replica_states();
+    const auto offsets = e.partition->offsets();
+    if (states.empty() || !offsets.ok()) return;
+    const meta::Image& image = *call_.view().image;
+    const BrokerId self = call_.broker().config().node_id;
+    std::vector<replica::ReadCandidate> candidates;
+    const auto add = [&](const partition::ReplicaState& state) {
+      const meta::Broker* broker = image.broker(state.id);
+      if (broker == nullptr || !broker->rack) return;
+      candidates.push_back({state.id, *broker->rack, state.in_sync, !broker->fenced, offsets->log_start,
+                            state.log_end, state.behind_ms});
+    };
+    for (const partition::ReplicaState& state : states) add(state);
+    partition::ReplicaState own;
+    own.id = self;
+    own.in_sync = true;
+    own.log_end = offsets->log_end;
+    add(own);
+    (void)topic;
+    if (const auto chosen = replica::preferred_read_replica(rack_, self, e.from, candidates)) {
+      e.preferred = *chosen;
+      e.offsets = *offsets;
+      e.known_offsets = true;
     }
   }
 
@@ -217,11 +327,13 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
   }
 
   void look_at(FetchEntry& e, size_t budget, bool may_exceed) {
-    if (!e.partition || e.settled) return;
+    if (!e.partition || e.settled || e.refused || e.preferred != kNoBroker) return;
     e.found = {};
     e.cold_limit = 0;
     e.diverging.reset();
     if (e.last_fetched_epoch != kNoLeaderEpoch && diverges(e)) return;
+    // A replica that wants no bytes tells its durable end.
+    if (replica_ >= 0 && e.bytes_max == 0) may_exceed = false;
     const size_t limit = std::min(budget, e.bytes_max);
     Result<partition::Fetched> fetched = e.partition->fetch(
         e.from, std::max<size_t>(limit, may_exceed ? 1 : 0), may_exceed, isolation_, e.check, e.offsets);
@@ -234,6 +346,8 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
 
   // KIP-320: the client's log may have another history than ours.
   bool diverges(FetchEntry& e) {
+    // A follower may be behind: what it lacks is no divergence.
+    if (e.partition->role() == partition::Partition::Role::follower) return false;
     const auto end = e.partition->end_offset_for_epoch(e.last_fetched_epoch, e.check);
     if (!end.ok()) {
       e.error = end.code();
@@ -255,8 +369,11 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
 
   bool satisfied() const {
     if (entries_.empty() || total_ >= bytes_min_) return true;
-    return std::any_of(entries_.begin(), entries_.end(),
-                       [](const FetchEntry& e) { return e.error != ErrorCode::none || e.diverging; });
+    return std::any_of(entries_.begin(), entries_.end(), [this](const FetchEntry& e) {
+      if (e.error != ErrorCode::none || e.diverging || e.preferred != kNoBroker) return true;
+      // A replica's watermark moves at once, not with the next record.
+      return replica_ >= 0 && session_ && has_news(e);
+    });
   }
 
   void arm_timer() {
@@ -284,14 +401,32 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
     }
   }
 
+  // Whether an incremental answer names it.
+  bool has_news(const FetchEntry& e) const {
+    if (e.error != ErrorCode::none || e.diverging || e.found.bytes > 0 || e.preferred != kNoBroker ||
+        e.told_error) {
+      return true;
+    }
+    return e.known_offsets &&
+           (e.told_high_watermark != e.offsets.high_watermark.v || e.told_log_start != e.offsets.log_start.v);
+  }
+
   void answer() {
     forget();
+    size_t last_topic = topics_.size();
     for (FetchEntry& e : entries_) {
-      FetchReply::PartitionData& p = response_.responses[e.topic].partitions.emplace_back();
+      if (incremental_ && !has_news(e)) continue;
+      if (e.topic != last_topic) {
+        last_topic = e.topic;
+        FetchReply::FetchableTopicResponse& out = response_.responses.emplace_back();
+        out.topic = topics_[e.topic].name;
+        out.topic_id = topics_[e.topic].id;
+      }
+      FetchReply::PartitionData& p = response_.responses.back().partitions.emplace_back();
       p.partition_index = e.index;
       p.error_code = static_cast<int16_t>(wire_code(e.error));
-      p.preferred_read_replica = -1;
-      const bool offsets = e.known_offsets && e.error == ErrorCode::none;
+      p.preferred_read_replica = e.preferred.v;
+      const bool offsets = e.known_offsets && (e.error == ErrorCode::none || replica_ >= 0);
       p.high_watermark = offsets ? e.offsets.high_watermark.v : -1;
       p.last_stable_offset = offsets ? e.offsets.last_stable.v : -1;
       p.log_start_offset = offsets ? e.offsets.log_start.v : -1;
@@ -309,19 +444,31 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
       }
       p.records = {};
       p.records.null = false;
+      if (session_) remember(e);
       if (e.error == ErrorCode::none) {
         attach(e, p);
       } else {
         call_.shard().metrics.fetch_rejected->add();
         const meta::Image& image = *call_.view().image;
-        const FetchReply::FetchableTopicResponse& t = response_.responses[e.topic];
-        const meta::Topic* topic = t.topic_id.is_zero() ? image.topic(t.topic) : image.topic(t.topic_id);
+        const Topic& t = topics_[e.topic];
+        const meta::Topic* topic = t.id.is_zero() ? image.topic(t.name) : image.topic(t.id);
         hint_leader(image, call_.connection().listener, topic, e.index, p, response_);
       }
     }
     call_.shard().metrics.bytes_out->add(total_);
-    response_.session_id = 0;
+    response_.session_id = session_ ? session_->id : 0;
     call_.reply(response_);
+  }
+
+  void remember(const FetchEntry& e) {
+    const auto kept = session_->partitions.find(e.key);
+    if (kept == session_->partitions.end()) return;  // forgotten meanwhile
+    kept->second.had_error = e.error != ErrorCode::none;
+    if (e.known_offsets) {
+      kept->second.high_watermark = e.offsets.high_watermark.v;
+      kept->second.log_start = e.offsets.log_start.v;
+    }
+    if (e.found.bytes > 0) session_->first = {e.key.first, e.key.second + 1};
   }
 
   void attach(FetchEntry& e, FetchReply::PartitionData& p) {
@@ -342,12 +489,24 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
     p.records.payload = std::move(out);
   }
 
+  struct Topic {
+    std::string name;
+    Uuid id;
+    const meta::Topic* known = nullptr;  // of the view at the beginning; not looked at later
+  };
+
   Call call_;
+  const int32_t replica_;
+  const std::shared_ptr<FetchSession> session_;
+  const bool incremental_;
   const partition::Isolation isolation_;
   const size_t bytes_max_;
   const size_t bytes_min_;
   const int64_t deadline_ms_;
+  const BrokerEpoch replica_epoch_;
+  std::string rack_;  // of the consumer, if it may be sent elsewhere
   FetchReply response_;
+  std::vector<Topic> topics_;
   std::vector<FetchEntry> entries_;
   size_t total_ = 0;
   io::TimerId timer_ = 0;
@@ -360,11 +519,26 @@ class FetchRun final : public partition::DataWaiter, public std::enable_shared_f
 
 void handle(Call call, wire::FetchRequest& request) {
   const int32_t replica = call.version() >= 15 ? request.replica_state.replica_id : request.replica_id;
+  const std::optional<meta::Endpoint>& internal = call.broker().config().internal;
   FetchReply refusal;
-  if (replica >= 0) {
+  FetchSessions::Opened opened;
+  if (replica >= 0 && (!internal || call.connection().listener != internal->name || call.version() < 17)) {
     refusal.error_code = static_cast<int16_t>(ErrorCode::cluster_authorization_failed);
-  } else if (request.session_id != 0 && request.session_epoch > 0) {
-    refusal.error_code = static_cast<int16_t>(ErrorCode::fetch_session_id_not_found);
+  } else {
+    if (replica >= 0 && request.topics.empty() && request.session_epoch < 0) {
+      if (const auto parked = call.shard().parked_replicas[replica].lock()) parked->answer_now();
+      call.reply(refusal);
+      return;
+    }
+    FetchSessions::Settings settings;
+    const int64_t slots = call.broker().fetch_session_slots();
+    settings.slots = static_cast<size_t>(slots) / call.broker().environment().loops.size();
+    // Any number will do, as long as a session that is over is not taken for one that is not.
+    const auto fresh =
+        static_cast<uint64_t>(call.broker().environment().clock->mono_ns()) * 0x9E3779B97F4A7C15u;
+    opened =
+        call.shard().fetch_sessions.open(request, call.version(), fresh >> 16, settings, call.now().mono_ms);
+    refusal.error_code = static_cast<int16_t>(wire_code(opened.error));
   }
   if (refusal.error_code != 0) {
     // Below v7 there is no top-level error: every partition carries it.
@@ -382,7 +556,7 @@ void handle(Call call, wire::FetchRequest& request) {
     call.reply(refusal);
     return;
   }
-  std::make_shared<FetchRun>(std::move(call), request)->start();
+  std::make_shared<FetchRun>(std::move(call), request, replica, std::move(opened))->start();
 }
 
 }  // namespace millrace::broker

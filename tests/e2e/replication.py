@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Three brokers, a topic with three replicas: the leader is killed with SIGKILL every few seconds while idempotent producers
+(acks=all) work, and what is left is counted.
+
+- each acknowledged record is there, at the offset that the acknowledgement named;
+- a partition's records of one producer are there in the order of sending, none missing, none twice;
+- every broker that comes back is in every ISR again;
+- with two of three brokers gone acks=all is refused or waits, it is never acknowledged.
+
+Runs with the Python that has confluent-kafka: build/zoo/venv/bin/python tests/e2e/replication.py (see scripts/client_zoo).
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from harness import BINARY, OWN_ENVIRONMENT, Checks, eventually, free_ports  # noqa: E402
+
+try:
+    from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+    from confluent_kafka.admin import AdminClient, NewTopic
+except ImportError:
+    sys.exit("replication: confluent-kafka is missing; run scripts/client_zoo --install-only --only confluent, then start "
+             "this with build/zoo/venv/bin/python")
+
+TOPIC, PARTITIONS = "replicated", 3
+QUICK = {"reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 100, "retry.backoff.ms": 20, "log_level": 0,
+         "topic.metadata.refresh.interval.ms": 500, "socket.nagle.disable": True}
+
+
+class Node:
+    def __init__(self, folder, number, ports, voters):
+        self.number, self.folder = number, folder / f"node{number}"
+        self.folder.mkdir()
+        self.port, self.internal, admin = ports
+        self.command = [BINARY, "server"]
+        for setting in (f"node.id={number}", f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.internal}",
+                        "controller.listener.names=CONTROLLER", f"controller.quorum.voters={voters}",
+                        f"log.dirs={self.folder}/data", f"admin.listener=127.0.0.1:{admin}",
+                        "group.initial.rebalance.delay.ms=100", "default.replication.factor=3",
+                        "offsets.topic.num.partitions=4"):
+            self.command += ["--set", setting]
+        self.process = None
+
+    def start(self):
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT, env=OWN_ENVIRONMENT)
+
+    def kill(self, how=signal.SIGKILL):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait()
+
+
+class Cluster:
+    def __init__(self, folder):
+        ports = free_ports(9)
+        voters = ",".join(f"{n}@127.0.0.1:{ports[3 * n - 2]}" for n in (1, 2, 3))
+        self.nodes = {n: Node(folder, n, ports[3 * n - 3:3 * n], voters) for n in (1, 2, 3)}
+        self.servers = ",".join(f"127.0.0.1:{n.port}" for n in self.nodes.values())
+        self.admin = None
+
+    def start(self):
+        for node in self.nodes.values():
+            node.start()
+        self.admin = AdminClient({"bootstrap.servers": self.servers, **QUICK})
+
+    def metadata(self, topic=None):
+        try:
+            return self.admin.list_topics(topic, timeout=3)
+        except KafkaException:
+            return None
+
+    def brokers(self):
+        found = self.metadata()
+        return set(found.brokers) if found else set()
+
+    def partitions(self, topic=TOPIC):
+        found = self.metadata(topic)
+        return found.topics[topic].partitions if found and topic in found.topics else {}
+
+    def isrs_full(self, topic=TOPIC):
+        found = self.partitions(topic)
+        return bool(found) and all(len(p.isrs) == 3 for p in found.values())
+
+    def stop(self):
+        for node in self.nodes.values():
+            if node.process and node.process.poll() is None:
+                node.process.terminate()
+        for node in self.nodes.values():
+            if node.process:
+                try:
+                    node.process.wait(15)
+                except subprocess.TimeoutExpired:
+                    node.kill()
+
+
+class Writer(threading.Thread):
+    """Sends numbered records to every partition in turn; remembers what was acknowledged where."""
+
+    def __init__(self, name, servers, pause):
+        super().__init__(daemon=True)
+        self.label, self.pause, self.ending = name, pause, threading.Event()
+        self.acknowledged, self.failures, self.sent = {}, [], [0] * PARTITIONS
+        self.longest_gap, self.last = 0.0, None
+        self.producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "acks": "all", "linger.ms": 2,
+                                  "message.timeout.ms": 120_000, "request.timeout.ms": 5_000,
+                                  "on_delivery": self.delivered, **QUICK})
+
+    def delivered(self, error, message):
+        if error:
+            self.failures.append(str(error))
+            return
+        now = time.monotonic()
+        if self.last is not None:
+            self.longest_gap = max(self.longest_gap, now - self.last)
+        self.last = now
+        self.acknowledged[(message.partition(), int(message.value().split(b":")[1]))] = message.offset()
+
+    def run(self):
+        while not self.ending.is_set():
+            for p in range(PARTITIONS):
+                value = f"{self.label}:{self.sent[p]}:{'x' * random.randrange(200)}"
+                try:
+                    self.producer.produce(TOPIC, value, partition=p)
+                    self.sent[p] += 1
+                except BufferError:
+                    self.producer.poll(0.1)
+            self.producer.poll(0)
+            time.sleep(self.pause)
+
+    def finish(self, seconds=60):
+        self.ending.set()
+        self.join()
+        return self.producer.flush(seconds)
+
+
+def read_all(servers, group):
+    """Every record of the topic: partition -> [(offset, writer, number)]."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "auto.offset.reset": "earliest",
+                         "enable.auto.commit": False, **QUICK})
+    found = {p: [] for p in range(PARTITIONS)}
+
+    def end_of(partition):
+        try:
+            return consumer.get_watermark_offsets(TopicPartition(TOPIC, partition), timeout=10)
+        except KafkaException:  # the leader moves just now
+            return None
+
+    ends = {p: eventually(lambda p=p: end_of(p), 20, 0.2)[1] for p in found}
+    consumer.assign([TopicPartition(TOPIC, p, 0) for p in found])
+    at, deadline = dict.fromkeys(found, 0), time.monotonic() + 60
+    while any(at[p] < ends[p] for p in found) and time.monotonic() < deadline:
+        for m in consumer.consume(1000, timeout=1):
+            if m.error():
+                continue
+            label, number, _ = m.value().split(b":")
+            found[m.partition()].append((m.offset(), label.decode(), int(number)))
+            at[m.partition()] = m.offset() + 1
+    consumer.close()
+    return found, ends, at
+
+
+def judge(checks, writers, found):
+    for w in writers:
+        lost = moved = twice = disorder = 0
+        for p, records in found.items():
+            own = [(offset, number) for offset, label, number in records if label == w.label]
+            numbers = [number for _, number in own]
+            twice += len(numbers) - len(set(numbers))
+            disorder += sum(1 for a, b in zip(numbers, numbers[1:]) if b != a + 1)
+            where = {number: offset for offset, number in own}
+            for (partition, number), offset in w.acknowledged.items():
+                if partition != p:
+                    continue
+                lost += number not in where
+                moved += number in where and where[number] != offset
+        checks.equal(f"{w.label}: acknowledged records lost", lost, 0)
+        checks.equal(f"{w.label}: acknowledged records at another offset", moved, 0)
+        checks.equal(f"{w.label}: records twice", twice, 0)
+        checks.equal(f"{w.label}: places out of order or with a gap", disorder, 0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="how long leaders are killed")
+    parser.add_argument("--every", type=float, default=5, help="seconds between kills")
+    parser.add_argument("--keep", action="store_true", help="leave the folder")
+    arguments = parser.parse_args()
+    checks = Checks()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="replication-"))
+    cluster = Cluster(folder)
+    try:
+        cluster.start()
+        if not checks.that("three brokers find each other", eventually(lambda: len(cluster.brokers()) == 3, 30)):
+            checks.finish()
+        created = cluster.admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3, config={"min.insync.replicas": "2"})])[TOPIC]
+        with checks.group("create the topic"):
+            created.result(20)
+        checks.that("all replicas are in sync", eventually(cluster.isrs_full, 20))
+
+        writers = [Writer(f"w{i}", cluster.servers, 0.004) for i in range(2)]
+        for w in writers:
+            w.start()
+        time.sleep(2)
+        checks.that("acks=all is answered", all(w.acknowledged for w in writers))
+        until, kills, rejoined = time.monotonic() + arguments.seconds, 0, 0
+        while time.monotonic() < until:
+            partitions = cluster.partitions()
+            leader = partitions[kills % PARTITIONS].leader if partitions else -1
+            if leader not in cluster.nodes:
+                time.sleep(0.2)
+                continue
+            cluster.nodes[leader].kill()
+            kills += 1
+            time.sleep(min(arguments.every / 3, 2))
+            cluster.nodes[leader].start()
+            began = time.monotonic()
+            rejoined += bool(eventually(cluster.isrs_full, 40, 0.2))
+            time.sleep(max(0, arguments.every * 2 / 3 - (time.monotonic() - began)))
+        checks.that("leaders were killed", kills > 0)
+        checks.equal("after each kill the broker came back into every ISR", rejoined, kills)
+        for w in writers:
+            checks.equal(f"{w.label}: records still on their way", w.finish(), 0)
+            checks.equal(f"{w.label}: failures", w.failures[:3], [])
+        found, ends, at = read_all(cluster.servers, "reader")
+        checks.equal("a consumer reads everything", at, ends)
+        judge(checks, writers, found)
+        print(f"# {kills} kills, {sum(len(w.acknowledged) for w in writers)} records acknowledged, longest pause of a "
+              f"producer {max(w.longest_gap for w in writers):.2f} s", flush=True)
+
+        with checks.group("one broker alone"):
+            partitions = cluster.partitions()
+            leader = partitions[0].leader
+            for n, node in cluster.nodes.items():
+                if n != leader:
+                    node.kill()
+            outcome = []
+            lonely = Producer({"bootstrap.servers": cluster.servers, "acks": "all", "message.timeout.ms": 6_000, **QUICK})
+            lonely.produce(TOPIC, b"alone:0:", partition=0, on_delivery=lambda e, m: outcome.append(e))
+            lonely.flush(15)
+            checks.that("acks=all is not acknowledged by one of three", outcome and outcome[0] is not None, outcome)
+            for n, node in cluster.nodes.items():
+                if n != leader:
+                    node.start()
+            checks.that("all come back", eventually(cluster.isrs_full, 60, 0.2))
+            again, ends, at = read_all(cluster.servers, "reader2")
+            judge(checks, writers, again)
+    finally:
+        cluster.stop()
+        if checks.failed or arguments.keep:
+            print(f"# logs are in {folder}", flush=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
