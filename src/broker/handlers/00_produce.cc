@@ -96,7 +96,8 @@ class ProduceRun {
       failed_ = true;
       call_.shard().metrics.produce_rejected->add();
     } else if (acks_ == kAcksAll || (flush_ && acks_ != 0)) {
-      awaited.push_back({std::move(appended_to_), last_offset_ + 1, tag, {acks_ == kAcksAll, flush_, tenure_}});
+      awaited.push_back(
+          {std::move(appended_to_), last_offset_ + 1, tag, {acks_ == kAcksAll, flush_, tenure_}});
     }
     return r;
   }

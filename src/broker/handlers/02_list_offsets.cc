@@ -60,8 +60,8 @@ ListAnswer answer_one(const ListRequest& request, int16_t version,
   if (asked.timestamp == kLatest) {
     // Clients of old do not know that it may take a moment.
     if (!offsets->end_known) {
-      return list_refused(asked.partition_index, version >= 5 ? ErrorCode::offset_not_available
-                                                              : ErrorCode::leader_not_available);
+      return list_refused(asked.partition_index,
+                          version >= 5 ? ErrorCode::offset_not_available : ErrorCode::leader_not_available);
     }
     const bool debug = request.replica_id == -2;  // may see beyond the high watermark
     const Offset end =
