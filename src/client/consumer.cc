@@ -55,6 +55,7 @@ Consumer::~Consumer() {
 void Consumer::assign(const std::map<TopicPartition, int64_t>& offsets) {
   drop_assignment();
   begin_at(offsets);
+  assigned_ = true;
 }
 
 void Consumer::begin_at(std::map<TopicPartition, int64_t> offsets) {
@@ -63,7 +64,6 @@ void Consumer::begin_at(std::map<TopicPartition, int64_t> offsets) {
     p.fetch_offset = offset;
     p.bytes_max = options_.partition_bytes_max;
   }
-  assigned_ = true;
   pump();
 }
 
@@ -102,8 +102,8 @@ void Consumer::subscribe(GroupOptions group) {
 
 void Consumer::take_assignment(std::vector<TopicPartition> partitions) {
   drop_assignment();
-  assigned_ = true;
-  if (partitions.empty()) return;
+  assigned_ = partitions.empty();
+  if (assigned_) return;
   const uint64_t mine = assignment_;
   std::set<TopicPartition> wanted(partitions.begin(), partitions.end());
   const std::string group = member_->identity().group;
@@ -129,7 +129,8 @@ void Consumer::take_assignment(std::vector<TopicPartition> partitions) {
         }
         committed_ = offsets;
         begin_at(std::move(offsets));
-        if (unknown.empty()) return;
+        assigned_ = unknown.empty();
+        if (assigned_) return;
         list_offsets(
             client_, std::move(unknown), options_.read_committed, 0,
             [this, life, mine](Result<std::map<TopicPartition, OffsetAt>> found) {
@@ -143,6 +144,7 @@ void Consumer::take_assignment(std::vector<TopicPartition> partitions) {
                 begin[where] = at.offset;
               }
               begin_at(std::move(begin));
+              assigned_ = true;
             });
       });
 }

@@ -68,7 +68,7 @@ class Consumer {
 
   /// Per assigned partition, the offset after the last record handed out (past what had no records).
   std::map<TopicPartition, int64_t> positions() const;
-  /// Whether the group has given us an assignment (perhaps an empty one).
+  /// Whether the group has given us an assignment (perhaps an empty one), and positions() knows all of it.
   bool assigned() const { return assigned_; }
   const GroupMember* member() const { return member_.get(); }
 

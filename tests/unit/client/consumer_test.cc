@@ -281,6 +281,7 @@ struct GroupRig : ConsumerRig {
       return r;
     });
     cluster.on<wire::OffsetFetchRequest>([this](int, const wire::OffsetFetchRequest& q) {
+      CHECK_FALSE(consumer->assigned());  // nobody knows yet where reading stands
       wire::OffsetFetchResponse r;
       auto& g = r.groups.emplace_back();
       g.group_id = "g";
