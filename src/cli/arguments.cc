@@ -1,5 +1,6 @@
 #include "cli/arguments.h"
 
+#include <algorithm>
 #include <charconv>
 #include <ctime>
 #include <limits>
@@ -177,6 +178,25 @@ Result<std::pair<std::string, std::vector<int32_t>>> parse_topic_partitions(std:
     TRY_ASSIGN(out.second, parse_partitions(text.substr(colon + 1)));
   }
   return out;
+}
+
+Result<ReassignmentSpec> parse_reassignment(std::string_view text) {
+  const auto wrong = [&text](std::string_view why) {
+    return Error(ErrorCode::invalid_argument, "\"" + std::string(text) + "\": " + std::string(why) +
+                                                  "; say TOPIC:PARTITION=BROKER,BROKER,...");
+  };
+  const size_t equals = text.find('=');
+  if (equals == std::string_view::npos) return wrong("it does not say which brokers");
+  TRY_ASSIGN(auto where, parse_topic_partitions(text.substr(0, equals)));
+  if (where.second.empty()) return wrong("it names no partition");
+  TRY_ASSIGN(std::vector<int32_t> replicas, parse_partitions(text.substr(equals + 1)));
+  for (size_t i = 0; i < replicas.size(); ++i) {
+    if (std::find(replicas.begin(), replicas.begin() + static_cast<std::ptrdiff_t>(i), replicas[i]) !=
+        replicas.begin() + static_cast<std::ptrdiff_t>(i)) {
+      return wrong("a broker is named twice");
+    }
+  }
+  return ReassignmentSpec{std::move(where.first), std::move(where.second), std::move(replicas)};
 }
 
 }  // namespace millrace::cli

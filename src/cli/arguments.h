@@ -37,6 +37,15 @@ Result<int64_t> parse_time(std::string_view text, int64_t wall_now_ms);
 Result<std::pair<std::string, std::string>> parse_pair(std::string_view text);
 /// "topic" or "topic:0,3,5-7"; no partitions mean all. Errors: invalid_argument.
 Result<std::pair<std::string, std::vector<int32_t>>> parse_topic_partitions(std::string_view text);
+/// Where the replicas of some partitions of a topic are to be.
+struct ReassignmentSpec {
+  std::string topic;
+  std::vector<int32_t> partitions;
+  std::vector<int32_t> replicas;
+  bool operator==(const ReassignmentSpec&) const = default;
+};
+/// "topic:0=1,2,3" or "topic:0,4-6=1,2,3". Errors: invalid_argument.
+Result<ReassignmentSpec> parse_reassignment(std::string_view text);
 /// "0,3,5-7". Errors: invalid_argument.
 Result<std::vector<int32_t>> parse_partitions(std::string_view text);
 

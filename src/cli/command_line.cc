@@ -1,8 +1,11 @@
 // The command line of the tool: every option, its help, and which function runs. CLI11 is known here alone.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 
 #include "cli/cluster_commands.h"
+#include "cli/cluster_operation.h"
+#include "cli/cluster_status.h"
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/config_commands.h"
@@ -10,6 +13,7 @@
 #include "cli/disk_commands.h"
 #include "cli/dump_command.h"
 #include "cli/group_commands.h"
+#include "cli/partition_commands.h"
 #include "cli/produce_command.h"
 #include "cli/topic_commands.h"
 #include "cli/verify_command.h"
@@ -43,6 +47,7 @@ class AllCommands final : public Commands {
     add_group();
     add_config();
     add_cluster();
+    add_partition();
     add_dump();
     add_verify();
     add_disk();
@@ -88,12 +93,16 @@ class AllCommands final : public Commands {
          "text for people, json for programs")
         ->check(CLI::IsMember({"text", "json"}))
         ->type_name("FORMAT");
+    c->add_flag_callback("--json", [this] { context_.output = Output::json; }, "The same as --output json");
   }
-  void add_connection(CLI::App* c) {
+  void add_bootstrap(CLI::App* c) {
     c->add_option("-b,--bootstrap-server", context_.connection.bootstrap,
                   "Brokers to begin with: host:port,... (environment: MILLRACE_BOOTSTRAP)")
         ->type_name("LIST")
         ->capture_default_str();
+  }
+  void add_connection(CLI::App* c) {
+    add_bootstrap(c);
     c->add_option_function<double>(
          "--timeout", [this](double s) { context_.connection.timeout_ms = static_cast<int64_t>(s * 1000); },
          "Seconds until a request is given up (default 30)")
@@ -108,6 +117,33 @@ class AllCommands final : public Commands {
     add_connection(c);
     return c;
   }
+  /// A command that waits for what it begins, over many requests.
+  template <class Options>
+  CLI::App* waiting_command(CLI::App& parent, const std::string& name, const std::string& what,
+                            Options& options) {
+    CLI::App* c = command(parent, name, what, [this, &options] { return cli::run(options, context_); });
+    add_bootstrap(c);
+    c->add_option_function<double>(
+         "--timeout",
+         [this](double s) {
+           context_.wait_ms = static_cast<int64_t>(s * 1000);
+           context_.connection.timeout_ms = std::min(context_.connection.timeout_ms, context_.wait_ms);
+         },
+         "Seconds until waiting is given up; what was begun goes on (default 3600)")
+        ->check(CLI::Range(0.001, 1e6))
+        ->type_name("SECONDS");
+    add_output(c);
+    return c;
+  }
+  static void add_at_once(CLI::App* c, int32_t& at_once) {
+    c->add_option("--at-once", at_once, "Partitions that are moved at a time")
+        ->type_name("N")
+        ->check(CLI::Range(1, 10'000))
+        ->capture_default_str();
+  }
+  static void add_node(CLI::App* c, int32_t& node) {
+    c->add_option("node", node, "Its node.id")->required()->type_name("NODE")->check(CLI::NonNegativeNumber);
+  }
   static void add_yes(CLI::App* c, bool& yes) {
     c->add_flag("--yes", yes, "Do not ask (needed when standard input is a terminal)");
   }
@@ -121,6 +157,7 @@ class AllCommands final : public Commands {
   void add_group();
   void add_config();
   void add_cluster();
+  void add_partition();
   void add_dump();
   void add_verify();
   void add_verify_disk(CLI::App& verify);
@@ -155,6 +192,14 @@ class AllCommands final : public Commands {
   ConfigUnset config_unset_;
   ClusterInfo cluster_info_;
   ClusterDirs cluster_dirs_;
+  ClusterStatus cluster_status_;
+  ClusterDrain cluster_drain_;
+  ClusterDecommission cluster_decommission_;
+  ClusterRebalance cluster_rebalance_;
+  ClusterReplace cluster_replace_;
+  PartitionReassign partition_reassign_;
+  PartitionElect partition_elect_;
+  PartitionList partition_list_;
   Dump dump_;
   VerifyHistory verify_history_;
   VerifyDisk verify_disk_;
@@ -351,6 +396,61 @@ void AllCommands::add_cluster() {
   broker_command(*cluster, "info", "Show brokers, controller and the state of partitions", cluster_info_);
   broker_command(*cluster, "dirs", "Show the data directories: room, state and what they hold",
                  cluster_dirs_);
+  broker_command(*cluster, "status", "Show nodes, the metadata quorum, health of partitions and disk room",
+                 cluster_status_);
+  {
+    ClusterDrain& o = cluster_drain_;
+    CLI::App* c = waiting_command(*cluster, "drain", "Move all replicas and leaders away from a broker", o);
+    add_node(c, o.node);
+    c->add_flag("--dry-run", o.dry_run, "Only show what would be moved");
+    add_at_once(c, o.at_once);
+  }
+  {
+    ClusterDecommission& o = cluster_decommission_;
+    CLI::App* c = waiting_command(*cluster, "decommission",
+                                  "Drain a node, take its vote, wait until it is stopped, and forget it", o);
+    add_node(c, o.node);
+    add_at_once(c, o.at_once);
+  }
+  {
+    ClusterRebalance& o = cluster_rebalance_;
+    CLI::App* c = waiting_command(*cluster, "rebalance",
+                                  "Spread replicas and preferred leaders evenly, moving as few as needed", o);
+    c->add_flag("--dry-run", o.dry_run, "Only show the plan");
+    add_at_once(c, o.at_once);
+  }
+  add_node(waiting_command(*cluster, "replace",
+                           "Let a voter that came back with an empty directory vote again", cluster_replace_),
+           cluster_replace_.node);
+}
+
+void AllCommands::add_partition() {
+  CLI::App* partition = family("partition", "Where replicas lie and who leads");
+  {
+    PartitionReassign& o = partition_reassign_;
+    CLI::App* c = waiting_command(*partition, "reassign", "Move partitions to other brokers", o);
+    c->add_option("moves", o.moves, "The first broker is preferred to lead; with --cancel: TOPIC[:0,3]")
+        ->type_name("TOPIC:0,3=1,2,3...");
+    c->add_flag("--cancel", o.cancel, "Take back moves that are under way (all, if none are named)");
+    c->add_option("--throttle", o.throttle, "What each broker may send and fetch for it")
+        ->type_name("BYTES/S")
+        ->check(CLI::Range(int64_t{1}, int64_t{1} << 50));
+    add_at_once(c, o.at_once);
+  }
+  {
+    PartitionElect& o = partition_elect_;
+    CLI::App* c = waiting_command(*partition, "elect", "Elect leaders", o);
+    c->add_option("partitions", o.partitions, "Default: all that need an election")
+        ->type_name("TOPIC[:0,3]...");
+    CLI::Option* unclean =
+        c->add_flag("--unclean", o.unclean, "Any replica, if none is in sync: records may be lost");
+    c->add_flag("--preferred", o.preferred, "The preferred replica (the default)")->excludes(unclean);
+  }
+  PartitionList& o = partition_list_;
+  CLI::App* c = waiting_command(*partition, "list", "Show partitions", o);
+  c->add_flag("--reassigning", o.reassigning, "Those that are being moved");
+  c->add_flag("--under-replicated", o.under_replicated, "Those with replicas that are not in sync");
+  c->add_flag("--leaderless", o.leaderless, "Those without a leader");
 }
 
 void AllCommands::add_dump() {

@@ -9,6 +9,8 @@ namespace millrace::cli {
 struct Context {
   ConnectionOptions connection;
   Output output = Output::text;
+  /// For commands that wait for what they began: until they give up waiting.
+  int64_t wait_ms = 3'600'000;
 };
 
 }  // namespace millrace::cli

@@ -36,6 +36,12 @@ void Session::on_loop(std::function<void()> f) {
       false);
 }
 
+Status Session::pause(int64_t ms) {
+  const Result<bool> over = wait<bool>(
+      [this, ms](const client::Done<bool>& done) { loop_.call_after(ms, [done] { done(true); }); });
+  return over.ok() ? Status() : Status(over.error());
+}
+
 Result<client::ClusterView> Session::metadata(std::optional<std::vector<std::string>> topics) {
   return wait<client::ClusterView>(
       [this, topics = std::move(topics)](client::Done<client::ClusterView> done) {

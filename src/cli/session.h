@@ -33,6 +33,9 @@ class Session {
   Interrupts& interrupts() { return interrupts_; }
   int64_t timeout_ms() const { return timeout_ms_; }
   int64_t wall_ms() const { return clock_.now().wall_ms; }
+  int64_t mono_ms() const { return clock_.now().mono_ms; }
+  /// Error: cancelled (an interrupt came first).
+  Status pause(int64_t ms);
 
   /// Runs `f` on the loop, to its end.
   void on_loop(std::function<void()> f);
