@@ -161,10 +161,12 @@ if [ -n "$release" ]; then
       suite compaction build/zoo/venv/bin/python tests/e2e/compaction.py
       suite kill9 build/zoo/venv/bin/python tests/e2e/kill9.py
       suite power-cut build/zoo/venv/bin/python tests/e2e/power_cut.py
+      suite dev build/zoo/venv/bin/python tests/e2e/dev.py
       suite replication build/zoo/venv/bin/python tests/e2e/replication.py --seconds 40
     else
       skip compaction 'confluent-kafka could not be installed (see kill9-install.log)'
       skip power-cut 'confluent-kafka could not be installed (see kill9-install.log)'
+      skip dev 'confluent-kafka could not be installed (see kill9-install.log)'
       skip replication 'confluent-kafka could not be installed (see kill9-install.log)'
       skip kill9 'confluent-kafka could not be installed (see kill9-install.log)'
     fi

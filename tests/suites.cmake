@@ -1,7 +1,7 @@
 # Checks of the source tree, label `lint`; scripts/lint runs the same and those that need no build.
 find_package(Python3 COMPONENTS Interpreter REQUIRED)
 function(millrace_lint name)
-  add_test(NAME lint.${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  add_test(NAME lint.${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(lint.${name} PROPERTIES LABELS lint TIMEOUT 300)
 endfunction()
 millrace_lint(layers ${Python3_EXECUTABLE} scripts/check_layers)

@@ -7,6 +7,7 @@
 // change names), the file's own, the ring of open descriptors. Using an open descriptor takes none of them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <map>
 #include <mutex>
@@ -30,6 +31,16 @@ class DescriptorCache {
   /// Tells the watch.
   void report(const std::string& path, const Error& error) const {
     if (failure_watch_) failure_watch_(path, error);
+  }
+
+  /// From now on nothing is changed on the disk through these files. Thread-safe.
+  void sever() { severed_.store(true, std::memory_order_release); }
+  /// Before each change: io_error, reported, once severed.
+  Status unsevered(const std::string& path) const {
+    if (!severed_.load(std::memory_order_acquire)) return {};
+    Error error(ErrorCode::io_error, path + ": the disk was cut off");
+    report(path, error);
+    return error;
   }
 
   std::shared_mutex& names_mutex() { return names_mutex_; }
@@ -63,6 +74,7 @@ class DescriptorCache {
 
   const size_t limit_;
   FailureWatch failure_watch_;
+  std::atomic<bool> severed_{false};
   std::shared_mutex names_mutex_;
   std::multimap<std::string, PosixFile*> names_;
   size_t orphans_ = 0;

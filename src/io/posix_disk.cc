@@ -89,11 +89,13 @@ void PosixDisk::stop() {
 }
 
 Result<std::shared_ptr<File>> PosixDisk::open(const std::string& path, OpenMode mode) {
+  if (mode == OpenMode::create || mode == OpenMode::create_new) TRY(descriptors_->unsevered(path));
   TRY_ASSIGN(std::shared_ptr<PosixFile> file, PosixFile::open(descriptors_, path, open_flags(mode)));
   return std::shared_ptr<File>(std::move(file));
 }
 
 Status PosixDisk::rename(const std::string& from, const std::string& to) {
+  TRY(descriptors_->unsevered(from));
   const std::string source = normalised(from);
   const std::string target = normalised(to);
   const std::unique_lock names(descriptors_->names_mutex());
@@ -112,6 +114,7 @@ Status PosixDisk::rename(const std::string& from, const std::string& to) {
 }
 
 Status PosixDisk::remove(const std::string& path) {
+  TRY(descriptors_->unsevered(path));
   const std::string name = normalised(path);
   struct stat status{};
   if (::lstat(name.c_str(), &status) != 0) return failure(errno, "remove", path);
@@ -122,6 +125,7 @@ Status PosixDisk::remove(const std::string& path) {
 }
 
 Status PosixDisk::remove_tree(const std::string& path) {
+  TRY(descriptors_->unsevered(path));
   const std::string name = normalised(path);
   orphan(name, true);
   std::error_code failed;
@@ -137,6 +141,7 @@ void PosixDisk::orphan(const std::string& name, bool below) {
 }
 
 Status PosixDisk::make_directories(const std::string& path) {
+  TRY(descriptors_->unsevered(path));
   std::error_code failed;
   std::filesystem::create_directories(normalised(path), failed);
   if (failed) return failure(failed.value(), "make directory", path);
@@ -144,6 +149,7 @@ Status PosixDisk::make_directories(const std::string& path) {
 }
 
 Status PosixDisk::sync_directory(const std::string& path) {
+  TRY(descriptors_->unsevered(path));
   const Descriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory.get() < 0) return failure(errno, "open", path);
   if (::fsync(directory.get()) != 0) {

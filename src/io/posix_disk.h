@@ -43,6 +43,10 @@ class PosixDisk final : public Disk {
   void run(Loop& home, std::function<void()> work, std::function<void()> done) override;
   void run_in(Lane lane, Loop& home, std::function<void()> work, std::function<void()> done) override;
 
+  /// As if the process had died: what was written stays as it is (in the page cache, maybe unsynced), nothing
+  /// more is changed; every later change fails with io_error and is reported as a failure of the medium. For
+  /// a broker that is killed while its process lives on. From any thread.
+  void sever() { descriptors_->sever(); }
   /// Finishes what was given to run() and joins the threads; run() may not be called after. Stop the disk
   /// before the loops, or completions are lost.
   void stop();

@@ -222,6 +222,7 @@ bool PosixFile::is_cached(uint64_t position, size_t length) const {
 }
 
 Status PosixFile::write_at(uint64_t position, const std::vector<ByteView>& pieces) {
+  TRY(cache_->unsevered(path_));
   TRY_ASSIGN(const PinnedDescriptor descriptor, pin());
   unsynced_.store(true, std::memory_order_relaxed);
   std::array<iovec, kPiecesPerWrite> vector;
@@ -263,6 +264,7 @@ Status PosixFile::write_at(uint64_t position, const std::vector<ByteView>& piece
 }
 
 Status PosixFile::truncate(uint64_t size) {
+  TRY(cache_->unsevered(path_));
   TRY_ASSIGN(const PinnedDescriptor descriptor, pin());
   unsynced_.store(true, std::memory_order_relaxed);
   while (::ftruncate(descriptor.get(), static_cast<off_t>(size)) != 0) {
@@ -272,6 +274,7 @@ Status PosixFile::truncate(uint64_t size) {
 }
 
 Status PosixFile::sync() {
+  TRY(cache_->unsevered(path_));
   if (sync_failed_.load(std::memory_order_relaxed))
     return Error(ErrorCode::io_error, "sync " + path_ + ": an earlier sync failed");
   TRY_ASSIGN(const PinnedDescriptor descriptor, pin());
@@ -290,6 +293,7 @@ Status PosixFile::sync() {
 }
 
 void PosixFile::reserve(uint64_t size) {
+  if (!cache_->unsevered(path_).ok()) return;
   const Result<PinnedDescriptor> descriptor = pin();
   if (!descriptor.ok()) return;
   // Best effort: a file system without it, or without room, shows at the write.

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <future>
+#include <mutex>
+#include <utility>
 
 #include "millrace/version.h"
 
@@ -37,26 +40,26 @@ size_t descriptors_for_files(uint64_t limit, size_t connections) {
 
 }  // namespace
 
-Node::Node(ServerConfig config, TraceSink* sink, std::function<void()> on_storage_lost)
+// Loops that wait in one event for its end.
+struct Node::Standstill {
+  std::mutex mutex;
+  std::condition_variable moved;
+  size_t standing = 0;
+  bool over = false;
+};
+
+Node::Node(ServerConfig config, TraceSink* sink, std::function<void()> on_storage_lost,
+           Neighbourhood neighbourhood)
     : config_(std::move(config)),
+      neighbourhood_(neighbourhood),
       on_storage_lost_(std::move(on_storage_lost)),
-      trace_(sink, "server", config_.log_level) {}
-
-Node::~Node() = default;
-
-Status Node::start(const std::function<bool()>& give_up) {
-  begun_ns_ = clock_.mono_ns();
-  for (const ConfigNote& note : config_.notes()) {
-    if (note.level >= TraceLevel::warn) {
-      trace_.warn("{}", note.message);
-    } else {
-      trace_.info("{}", note.message);
-    }
-  }
+      trace_(sink, "server", config_.log_level) {
   const size_t loop_count = config_.loops != 0 ? config_.loops : host_.cores();
   const auto connections_max = static_cast<size_t>(config_.number("max.connections"));
   disk_ = std::make_unique<io::PosixDisk>(
-      io::PosixDiskOptions{descriptors_for_files(host_.descriptor_limit(), connections_max), kDiskThreads});
+      io::PosixDiskOptions{descriptors_for_files(host_.descriptor_limit() / neighbourhood_.nodes,
+                                                 connections_max / neighbourhood_.nodes),
+                           kDiskThreads});
   control_ = std::make_unique<net::LoopThread>(net::LoopOptions{"control", 0});
   loops_ = std::make_unique<net::LoopGroup>(loop_count, net::LoopOptions{"loop", 0});
   net::TcpOptions tcp;
@@ -69,6 +72,20 @@ Status Node::start(const std::function<bool()>& give_up) {
   tcp.socket.receive_buffer_bytes = buffer_bytes("socket.receive.buffer.bytes");
   tcp.backlog = static_cast<int>(config_.number("socket.listen.backlog.size"));
   network_ = std::make_unique<net::TcpNetwork>(*control_, tcp, disk_.get(), trace_.named("net"));
+  if (neighbourhood_.gated) gate_ = std::make_unique<GatedNetwork>(*network_, neighbourhood_.reach);
+}
+
+Node::~Node() = default;
+
+Status Node::start(const std::function<bool()>& give_up) {
+  begun_ns_ = clock_.mono_ns();
+  for (const ConfigNote& note : config_.notes()) {
+    if (note.level >= TraceLevel::warn) {
+      trace_.warn("{}", note.message);
+    } else {
+      trace_.info("{}", note.message);
+    }
+  }
   control_->start();
   loops_->start();
 
@@ -112,7 +129,7 @@ Status Node::bind_listeners() {
                                                   std::string(security_protocol_name(l.protocol)) +
                                                   " is not served yet: use PLAINTEXT");
     }
-    auto made = network_->listen(
+    auto made = network().listen(
         {l.address.host, l.address.port}, [this]() -> io::Loop& { return loops_->next(); },
         [this, name = l.name](io::Loop& loop, std::unique_ptr<io::Stream> stream) {
           for (size_t i = 0; i < loops_->size(); ++i) {
@@ -172,7 +189,7 @@ void Node::make_broker() {
   for (size_t i = 0; i < loops_->size(); ++i) environment.loops.push_back(&loops_->at(i));
   environment.control_loop = control_.get();
   environment.disk = disk_.get();
-  environment.network = network_.get();
+  environment.network = &network();
   environment.clock = &clock_;
   environment.random = &random_;
   environment.host = &host_;
@@ -222,7 +239,7 @@ Status Node::listen_internal() {
                                                   std::string(security_protocol_name(l.protocol)) +
                                                   " is not served yet: use PLAINTEXT");
     }
-    auto made = network_->listen_by_first_bytes(
+    auto made = network().listen_by_first_bytes(
         {l.address.host, l.address.port}, broker::kFirstBytes, kFirstBytesTimeoutMs,
         [this](ByteView first) -> io::Loop& {
           return broker::begins_private(first) ? static_cast<io::Loop&>(*control_) : loops_->next();
@@ -346,14 +363,67 @@ void Node::register_process_metrics() {
                  });
 }
 
+io::Network& Node::network() {
+  if (gate_) return *gate_;
+  return *network_;
+}
+
+std::vector<io::Loop*> Node::all_loops() {
+  std::vector<io::Loop*> all{control_.get()};
+  for (size_t i = 0; i < loops_->size(); ++i) all.push_back(&loops_->at(i));
+  return all;
+}
+
+void Node::kill() {
+  ASSERT(gate_ != nullptr);
+  killed_ = true;
+  // First the world stops hearing of it: what is not on disk after that was promised to nobody.
+  gate_->cut();
+  disk_->sever();
+}
+
+void Node::pause() {
+  ASSERT(standstill_ == nullptr);
+  standstill_ = std::make_shared<Standstill>();
+  const std::vector<io::Loop*> loops = all_loops();
+  for (io::Loop* loop : loops) {
+    loop->post([s = standstill_] {
+      std::unique_lock lock(s->mutex);
+      ++s->standing;
+      s->moved.notify_all();
+      s->moved.wait(lock, [&] { return s->over; });
+    });
+  }
+  std::unique_lock lock(standstill_->mutex);
+  standstill_->moved.wait(lock, [&] { return standstill_->standing == loops.size(); });
+}
+
+void Node::resume() {
+  const auto standstill = std::exchange(standstill_, nullptr);
+  if (standstill == nullptr) return;
+  const std::lock_guard lock(standstill->mutex);
+  standstill->over = true;
+  standstill->moved.notify_all();
+}
+
+std::shared_ptr<const broker::View> Node::view(std::chrono::milliseconds timeout) {
+  auto seen = std::make_shared<std::promise<std::shared_ptr<const broker::View>>>();
+  auto outcome = seen->get_future();
+  loops_->at(0).post([this, seen] { seen->set_value(broker_->shard(0).view); });
+  return outcome.wait_for(timeout) == std::future_status::ready ? outcome.get() : nullptr;
+}
+
 // What is led here is led elsewhere first, then clients go, then the broker, then the pool and the loops it
 // posts to.
 Status Node::stop() {
   ending_ = true;
-  trace_.info("stopping");
-  std::promise<void> left;
-  broker_->leave([&left] { left.set_value(); });
-  left.get_future().wait();
+  resume();
+  if (!killed_) {
+    trace_.info("stopping");
+    std::promise<void> left;
+    broker_->leave([&left] { left.set_value(); });
+    left.get_future().wait();
+  }
   serving_ = false;
   listeners_.clear();
   for (size_t i = 0; i < loops_->size(); ++i) {
@@ -380,6 +450,7 @@ Status Node::stop() {
   early_.clear();
   connections_.clear();
   internal_connections_.reset();
+  if (killed_) return status;
   if (status.ok()) {
     trace_.info("stopped cleanly");
   } else {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -22,14 +23,24 @@
 #include "net/tcp_network.h"
 #include "server/admin_http.h"
 #include "server/config.h"
+#include "server/gated_network.h"
 
 namespace millrace::server {
+
+/// What a node that shares its process with other nodes has to know of that.
+struct Neighbourhood {
+  size_t nodes = 1;  // of this process: they share its descriptors
+  /// Whether its network can be shut (set_reach) and cut off (kill).
+  bool gated = false;
+  Reach reach = Reach::everyone;  // to begin with
+};
 
 class Node {
  public:
   /// `on_storage_lost`: every data directory failed, nothing can be served until a restart finds them mended;
   /// called once, on a loop: it may note and wake, not stop the node.
-  Node(ServerConfig config, TraceSink* sink, std::function<void()> on_storage_lost = nullptr);
+  Node(ServerConfig config, TraceSink* sink, std::function<void()> on_storage_lost = nullptr,
+       Neighbourhood neighbourhood = {});
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -39,6 +50,20 @@ class Node {
   Status start(const std::function<bool()>& give_up = nullptr);
   /// Blocks until everything is closed; clean if all went well. Once, after start().
   Status stop();
+
+  // Of a gated node, from any thread, after start() has begun and before stop() has.
+  /// As kill -9 would: from the moment of the call not a byte leaves and nothing is changed on disk; what was
+  /// written stays as it is, unsynced and without a marker. stop() then clears away and takes leave of
+  /// nobody.
+  void kill();
+  void set_reach(Reach reach) { gate_->set(reach); }
+  /// Stops the loops between two events, as SIGSTOP would; connections stay open. Blocks until they stand.
+  void pause();
+  void resume();
+
+  /// The metadata as this node's clients see them, and who leads their log; nullptr if it does not answer in
+  /// time. Not of a paused node.
+  std::shared_ptr<const broker::View> view(std::chrono::milliseconds timeout);
 
   /// Client listeners with the ports really bound. After start().
   std::vector<std::pair<std::string, io::Endpoint>> bound() const;
@@ -60,8 +85,13 @@ class Node {
   void announce() const;
   void register_process_metrics();
   broker::BrokerConfig broker_config() const;
+  io::Network& network();
+  std::vector<io::Loop*> all_loops();
+
+  struct Standstill;
 
   const ServerConfig config_;
+  const Neighbourhood neighbourhood_;
   const std::function<void()> on_storage_lost_;
   Trace trace_;
   io::PosixClock clock_;
@@ -72,6 +102,7 @@ class Node {
   std::unique_ptr<net::LoopGroup> loops_;
   std::unique_ptr<net::LoopThread> control_;
   std::unique_ptr<net::TcpNetwork> network_;
+  std::unique_ptr<GatedNetwork> gate_;  // around it, if asked for
   std::unique_ptr<broker::Broker> broker_;
   std::unique_ptr<broker::Dispatcher> dispatcher_;
   std::unique_ptr<broker::InternalService> internal_service_;
@@ -83,6 +114,8 @@ class Node {
       early_;  // one a loop, until serving
   std::atomic<bool> serving_{false};
   std::atomic<bool> ending_{false};
+  std::atomic<bool> killed_{false};
+  std::shared_ptr<Standstill> standstill_;  // while paused
   int64_t begun_ns_ = 0;
 };
 

@@ -105,6 +105,34 @@ TEST_CASE("failures of the medium are told with their path, and what passes is n
 
 }  // namespace
 
+TEST_CASE("a severed disk changes nothing more, and says so", "[posix_disk]") {
+  TempDirectory directory;
+  PosixDisk disk(small(10));
+  const std::string path = directory.at("file");
+  const auto file = must_open(disk, path);
+  REQUIRE(file->write_at(0, as_bytes("before")).ok());
+  std::vector<std::string> reported;
+  disk.watch_failures([&](const std::string& p, const Error&) { reported.push_back(p); });
+  disk.sever();
+  CHECK(file->write_at(6, as_bytes("after")).code() == ErrorCode::io_error);
+  CHECK(file->truncate(0).code() == ErrorCode::io_error);
+  CHECK(file->sync().code() == ErrorCode::io_error);
+  file->reserve(1 << 20);
+  CHECK(disk.open(directory.at("new"), OpenMode::create).code() == ErrorCode::io_error);
+  CHECK(disk.open(directory.at("new"), OpenMode::create_new).code() == ErrorCode::io_error);
+  CHECK(disk.rename(path, directory.at("other")).code() == ErrorCode::io_error);
+  CHECK(disk.remove(path).code() == ErrorCode::io_error);
+  CHECK(disk.remove_tree(path).code() == ErrorCode::io_error);
+  CHECK(disk.make_directories(directory.at("a/b")).code() == ErrorCode::io_error);
+  CHECK(disk.sync_directory(directory.path()).code() == ErrorCode::io_error);
+  CHECK(reported.size() == 11);
+  // What was there is there, for everybody who looks.
+  CHECK(text_of(*file) == "before");
+  PosixDisk another(small(10));
+  CHECK(text_of(*must_open(another, path, OpenMode::read)) == "before");
+  CHECK(another.list(directory.path())->size() == 1);
+}
+
 TEST_CASE("modes of opening", "[posix_disk]") {
   const TempDirectory dir;
   PosixDisk disk(small(10));
