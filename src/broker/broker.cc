@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/contains.h"
 #include "broker/group_shards.h"
 #include "broker/handlers/handlers.h"
 #include "broker/topic_settings.h"
@@ -27,10 +28,6 @@ constexpr int64_t kHandOverStepMs = 20;
 constexpr int64_t kRefusalHoldsMs = 5'000;  // for whoever comes to lead the metadata log meanwhile
 constexpr std::string_view kMinInsyncReplicas = "min.insync.replicas";
 constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
-
-bool is_among(const std::vector<BrokerId>& ids, BrokerId id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
 
 }  // namespace
 
@@ -195,7 +192,7 @@ void Broker::find_quorum() {
   const bool blank = ledger_.runner().is_blank();
   if (founding_) {
     const std::vector<BrokerId> voters = founding_->nodes();
-    const bool voter = std::find(voters.begin(), voters.end(), config_.node_id) != voters.end();
+    const bool voter = contains(voters, config_.node_id);
     if (voter && founding_->may_vote && !founding_->names(config_.node_id, directory)) {
       return started(Error(ErrorCode::invalid_config, host_.metadata_directory().path() +
                                                           " is not the directory that node " +
@@ -635,7 +632,7 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
   row.resize(topic->partitions.size());
   for (size_t i = 0; i < row.size(); ++i) {
     const meta::Partition& state = topic->partitions[i];
-    if (!is_among(state.replicas, config_.node_id)) {
+    if (!contains(state.replicas, config_.node_id)) {
       if (!row[i]) continue;
       // It was moved away.
       row[i]->stop(ErrorCode::not_leader_or_follower);

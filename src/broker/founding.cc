@@ -1,5 +1,7 @@
 #include "broker/founding.h"
 
+#include "base/contains.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -106,7 +108,7 @@ void QuorumFounding::decide() {
     }
     if (!named) {
       const std::vector<BrokerId> nodes = f.nodes();
-      const bool was_voter = std::find(nodes.begin(), nodes.end(), params_.self) != nodes.end();
+      const bool was_voter = contains(nodes, params_.self);
       if (was_voter) {
         trace_.warn(
             "the quorum knows node {} with another directory: this one follows, and votes only when "

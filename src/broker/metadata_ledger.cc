@@ -156,7 +156,7 @@ void MetadataLedger::on_leadership(bool leading) {
     controller_.reset();
     for (std::deque<Held>* all : {&held_, &held_committed_}) {
       std::deque<Held> held = std::exchange(*all, {});
-      for (Held& h : held) h.release(ErrorCode::not_controller);
+      for (Held& h : held) h.release(failed() ? ErrorCode::kafka_storage_error : ErrorCode::not_controller);
     }
     return;
   }

@@ -2,11 +2,11 @@
 // control loop publishes a new one by posting it to every loop, so that a reader takes no lock.
 #pragma once
 
-#include <algorithm>
 #include <memory>
 #include <string_view>
 #include <vector>
 
+#include "base/contains.h"
 #include "base/persistent_map.h"
 #include "base/uuid.h"
 #include "meta/image.h"
@@ -69,7 +69,7 @@ inline bool replica_is_offline(const meta::Image& image, const meta::Partition& 
   const meta::Broker* b = image.broker(p.replicas[position]);
   if (b == nullptr || b->fenced) return true;
   if (position >= p.directories.size() || p.directories[position].is_zero()) return false;
-  return std::find(b->log_dirs.begin(), b->log_dirs.end(), p.directories[position]) == b->log_dirs.end();
+  return !contains(b->log_dirs, p.directories[position]);
 }
 
 /// The node that clients are told is the controller: any live broker would do, as requests are passed on.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/contains.h"
 #include "control/broker_epoch.h"
 #include "control/controller.h"
 #include "control/draft.h"
@@ -14,16 +15,12 @@ namespace {
 
 using Brokers = std::vector<BrokerId>;
 
-bool is_in(const Brokers& list, BrokerId broker) {
-  return std::find(list.begin(), list.end(), broker) != list.end();
-}
-
 // Whether the broker's replica lies in a directory that is still there, as far as anybody said.
 bool directory_is_online(const meta::Partition& p, const meta::Broker& broker) {
   const auto at = std::find(p.replicas.begin(), p.replicas.end(), broker.id);
   const auto i = static_cast<size_t>(at - p.replicas.begin());
   if (i >= p.directories.size() || p.directories[i].is_zero()) return true;
-  return std::find(broker.log_dirs.begin(), broker.log_dirs.end(), p.directories[i]) != broker.log_dirs.end();
+  return contains(broker.log_dirs, p.directories[i]);
 }
 
 Outcome check_members(const meta::Image& image, const meta::Partition& p, const AlterPartitionItem& item) {
@@ -33,7 +30,7 @@ Outcome check_members(const meta::Image& image, const meta::Partition& p, const 
     };
     if (!is_usable(image, m.broker)) return ineligible("is fenced, shutting down or not registered");
     const meta::Broker& broker = *image.broker(m.broker);
-    const bool unsaid = m.epoch == BrokerEpoch(-1) && is_in(p.isr, m.broker);
+    const bool unsaid = m.epoch == BrokerEpoch(-1) && contains(p.isr, m.broker);
     if (!unsaid && broker.epoch != m.epoch) {
       return ineligible(fmt::format("is registered in epoch {}, not {}", broker.epoch.v, m.epoch.v));
     }
@@ -60,7 +57,7 @@ Outcome check_item(const meta::Image& image, const meta::Partition& p, BrokerId 
   std::set<BrokerId> seen;
   for (const IsrMember& m : item.isr) {
     if (!seen.insert(m.broker).second) return bad(fmt::format("Replica {} is named twice", m.broker.v));
-    if (!is_in(p.replicas, m.broker)) return bad(fmt::format("Broker {} has no replica", m.broker.v));
+    if (!contains(p.replicas, m.broker)) return bad(fmt::format("Broker {} has no replica", m.broker.v));
   }
   if (!seen.contains(p.leader)) return bad("The leader is not in its own ISR");
   if (item.leader_recovering && item.isr.size() > 1) return bad("A recovering leader is alone in the ISR");

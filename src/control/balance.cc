@@ -1,19 +1,12 @@
 #include "control/balance.h"
 
-#include <algorithm>
 #include <set>
 #include <tuple>
 
+#include "base/contains.h"
 #include "control/placement.h"
 
 namespace millrace::control {
-namespace {
-
-bool holds(const std::vector<BrokerId>& list, BrokerId broker) {
-  return std::find(list.begin(), list.end(), broker) != list.end();
-}
-
-}  // namespace
 
 Balance::Balance(const meta::Image& image, const PartitionIndex& index) : image_(image) {
   image.brokers().for_each([&](BrokerId id, const meta::BrokerRef& b) {
@@ -35,7 +28,7 @@ std::optional<BrokerId> Balance::stand_in(const std::vector<BrokerId>& replicas,
   std::optional<BrokerId> best;
   const auto rank = [&](BrokerId b) { return std::tuple(racks.contains(rack(b)), load(b), b); };
   for (const BrokerId b : takers_) {
-    if (holds(replicas, b)) continue;
+    if (contains(replicas, b)) continue;
     if (!best || rank(b) < rank(*best)) best = b;
   }
   return best;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/contains.h"
 #include "control/broker_epoch.h"
 #include "control/controller.h"
 #include "control/draft.h"
@@ -15,7 +16,7 @@ namespace {
 // Whether `broker` still has the directory its replica lies in.
 bool has_directory(const meta::Partition& p, BrokerId broker, const meta::Broker* before,
                    const std::vector<Uuid>& now) {
-  const auto among_now = [&now](const Uuid& d) { return std::find(now.begin(), now.end(), d) != now.end(); };
+  const auto among_now = [&now](const Uuid& d) { return contains(now, d); };
   const auto at = std::find(p.replicas.begin(), p.replicas.end(), broker);
   const auto i = static_cast<size_t>(at - p.replicas.begin());
   if (i < p.directories.size() && !p.directories[i].is_zero()) return among_now(p.directories[i]);
@@ -194,7 +195,7 @@ Decision<AssignDirectoriesReply> Controller::handle(const AssignDirectories& req
   Draft draft(image_);
   size_t seen = 0;
   for (const auto& [directory, partitions] : request.directories) {
-    const bool known = std::find(dirs.begin(), dirs.end(), directory) != dirs.end();
+    const bool known = contains(dirs, directory);
     for (const PartitionKey& key : partitions) {
       const auto decide = [&]() -> Outcome {
         if (++seen > limits_.partitions_per_request)

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/assert.h"
+#include "base/protobuf_bytes.h"
 #include "proto/controller.pb.h"
 
 namespace millrace::control {
@@ -21,34 +22,16 @@ Error not_asked(const char* what) {
 }
 
 template <class Message>
-Bytes bytes_of(const Message& message) {
-  Bytes out(message.ByteSizeLong());
-  ASSERT(out.size() <= static_cast<size_t>(std::numeric_limits<int>::max()));
-  ASSERT(message.SerializeToArray(out.data(), static_cast<int>(out.size())));
-  return out;
-}
-
-template <class Message>
 Status parse_bytes(ByteView bytes, Message& message) {
-  if (bytes.size() > static_cast<size_t>(std::numeric_limits<int>::max()) ||
-      !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    return not_asked("not protobuf");
-  }
-  return {};
+  return parse_protobuf(bytes, message) ? Status() : not_asked("not protobuf");
 }
 
 // --- parts ---
 
-std::string uuid_bytes(const Uuid& in) {
-  return std::string(in.bytes.begin(), in.bytes.end());
-}
-
 Status take_uuid(const std::string& in, Uuid& out) {
   out = {};
   if (in.empty()) return {};
-  if (in.size() != out.bytes.size()) return not_asked("a uuid of a wrong length");
-  std::copy(in.begin(), in.end(), out.bytes.begin());
-  return {};
+  return parse_protobuf_uuid(in, out) ? Status() : not_asked("a uuid of a wrong length");
 }
 
 template <class Repeated>
@@ -85,7 +68,7 @@ void put_partitions(const std::vector<PartitionKey>& in,
   for (size_t i = 0; i < in.size(); ++i) {
     if (topic == nullptr || in[i].topic != in[i - 1].topic) {
       topic = out.Add();
-      topic->set_topic_id(uuid_bytes(in[i].topic));
+      topic->set_topic_id(protobuf_uuid(in[i].topic));
     }
     topic->add_partitions(in[i].partition.v);
   }
@@ -110,8 +93,8 @@ Status take_partitions(const google::protobuf::RepeatedPtrField<pb::TopicPartiti
 void put(const RegisterBroker& m, pb::BrokerRequest& request) {
   pb::RegisterBrokerRequest& out = *request.mutable_register_broker();
   out.set_broker(m.id.v);
-  out.set_cluster_id(uuid_bytes(m.cluster_id));
-  out.set_incarnation(uuid_bytes(m.incarnation));
+  out.set_cluster_id(protobuf_uuid(m.cluster_id));
+  out.set_incarnation(protobuf_uuid(m.incarnation));
   for (const meta::Endpoint& e : m.endpoints) {
     pb::BrokerEndpoint& to = *out.add_endpoints();
     to.set_name(e.name);
@@ -126,7 +109,7 @@ void put(const RegisterBroker& m, pb::BrokerRequest& request) {
     to.set_max_level(range.max_level);
   }
   if (m.rack) out.set_rack(*m.rack);
-  for (const Uuid& d : m.log_dirs) out.add_log_dirs(uuid_bytes(d));
+  for (const Uuid& d : m.log_dirs) out.add_log_dirs(protobuf_uuid(d));
   if (m.clean_epoch) out.set_clean_epoch(m.clean_epoch->v);
   put_partitions(m.damaged, *out.mutable_damaged());
   put_partitions(m.unsynced, *out.mutable_unsynced());
@@ -185,7 +168,7 @@ void put(const BrokerHeartbeat& m, pb::BrokerRequest& request) {
   out.set_applied(m.applied.v);
   out.set_want_fence(m.want_fence);
   out.set_want_shutdown(m.want_shutdown);
-  for (const Uuid& d : m.offline_log_dirs) out.add_offline_log_dirs(uuid_bytes(d));
+  for (const Uuid& d : m.offline_log_dirs) out.add_offline_log_dirs(protobuf_uuid(d));
 }
 
 Result<BrokerRequest> take(const pb::HeartbeatRequest& in) {
@@ -252,7 +235,7 @@ void put(const AssignDirectories& m, pb::BrokerRequest& request) {
   out.set_epoch(m.epoch.v);
   for (const auto& [directory, partitions] : m.directories) {
     pb::DirectoryPartitions& to = *out.add_directories();
-    to.set_directory(uuid_bytes(directory));
+    to.set_directory(protobuf_uuid(directory));
     put_partitions(partitions, *to.mutable_topics());
   }
 }
@@ -281,7 +264,7 @@ void put(const AssignDirectoriesReply& m, pb::BrokerReply& reply) {
   put_outcome(m.outcome, *out.mutable_outcome());
   for (const AssignedReplica& r : m.replicas) {
     pb::AssignedReplicaAnswer& to = *out.add_replicas();
-    to.set_topic_id(uuid_bytes(r.partition.topic));
+    to.set_topic_id(protobuf_uuid(r.partition.topic));
     to.set_partition(r.partition.partition.v);
     put_outcome(r.outcome, *to.mutable_outcome());
   }
@@ -339,7 +322,7 @@ void put(const AlterPartition& m, pb::BrokerRequest& request) {
   out.set_epoch(m.broker_epoch.v);
   for (const AlterPartitionTopic& t : m.topics) {
     pb::AlterPartitionTopic& topic = *out.add_topics();
-    topic.set_topic_id(uuid_bytes(t.id));
+    topic.set_topic_id(protobuf_uuid(t.id));
     for (const AlterPartitionItem& p : t.partitions) {
       pb::AlterPartitionItem& to = *topic.add_partitions();
       to.set_partition(p.partition.v);
@@ -383,7 +366,7 @@ void put(const AlterPartitionReply& m, pb::BrokerReply& reply) {
   put_outcome(m.outcome, *out.mutable_outcome());
   for (const AlteredPartition& p : m.partitions) {
     pb::AlteredPartitionAnswer& to = *out.add_partitions();
-    to.set_topic_id(uuid_bytes(p.partition.topic));
+    to.set_topic_id(protobuf_uuid(p.partition.topic));
     to.set_partition(p.partition.partition.v);
     put_outcome(p.outcome, *to.mutable_outcome());
     to.set_leader(p.leader.v);
@@ -458,7 +441,7 @@ void put(const CreateTopicsReply& m, pb::BrokerReply& reply) {
     pb::NewTopicAnswer& to = *out.add_topics();
     to.set_name(t.name);
     put_outcome(t.outcome, *to.mutable_outcome());
-    to.set_topic_id(uuid_bytes(t.id));
+    to.set_topic_id(protobuf_uuid(t.id));
     to.set_partitions(t.partitions);
     to.set_replication_factor(t.replication_factor);
   }
@@ -506,7 +489,7 @@ Result<BrokerReply> take_reply(const pb::BrokerReply& in) {
 Bytes encode(const BrokerRequest& request) {
   pb::BrokerRequest out;
   std::visit([&](const auto& m) { put(m, out); }, request);
-  return bytes_of(out);
+  return protobuf_bytes(out);
 }
 
 Result<BrokerRequest> decode_broker_request(ByteView bytes) {
@@ -541,7 +524,7 @@ Bytes encode(const BrokerAnswer& answer) {
   } else {
     put_outcome({answer.reply.code(), answer.reply.error().message}, *out.mutable_refused());
   }
-  return bytes_of(out);
+  return protobuf_bytes(out);
 }
 
 Result<BrokerAnswer> decode_broker_answer(ByteView bytes) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/contains.h"
 #include "control/placement.h"
 #include "meta/options.h"
 
@@ -11,17 +12,14 @@ namespace {
 
 using Brokers = std::vector<BrokerId>;
 
-bool has(const Brokers& list, BrokerId broker) {
-  return std::find(list.begin(), list.end(), broker) != list.end();
-}
-
 bool has_all(const Brokers& list, const Brokers& wanted) {
-  return std::all_of(wanted.begin(), wanted.end(), [&](BrokerId b) { return has(list, b); });
+  return std::all_of(wanted.begin(), wanted.end(), [&](BrokerId b) { return contains(list, b); });
 }
 
 Brokers minus(const Brokers& list, const Brokers& gone) {
   Brokers out;
-  std::copy_if(list.begin(), list.end(), std::back_inserter(out), [&](BrokerId b) { return !has(gone, b); });
+  std::copy_if(list.begin(), list.end(), std::back_inserter(out),
+               [&](BrokerId b) { return !contains(gone, b); });
   return out;
 }
 
@@ -117,12 +115,12 @@ PartitionChange& PartitionChange::cancel_reassignment() {
 }
 
 std::optional<meta::PartitionChangeRecord> PartitionChange::build() {
-  std::erase_if(next_.isr, [this](BrokerId b) { return !has(next_.replicas, b); });
+  std::erase_if(next_.isr, [this](BrokerId b) { return !contains(next_.replicas, b); });
   finish_reassignment();
   elect();
   settle_eligible();
   ASSERT(has_all(next_.replicas, next_.isr) && has_all(next_.replicas, next_.elr));
-  ASSERT(next_.leader == kNoBroker || has(next_.isr, next_.leader));
+  ASSERT(next_.leader == kNoBroker || contains(next_.isr, next_.leader));
 
   meta::PartitionChangeRecord r;
   r.topic_id = topic_;
@@ -150,7 +148,7 @@ std::optional<meta::PartitionChangeRecord> PartitionChange::build() {
 }
 
 bool PartitionChange::may_lead(BrokerId broker) const {
-  return is_usable(image_, broker) && !has(leaving_, broker) && has(next_.replicas, broker);
+  return is_usable(image_, broker) && !contains(leaving_, broker) && contains(next_.replicas, broker);
 }
 
 // Done when every replica of the target is in sync; a dead one among those that stay does not hold it up, if
@@ -178,7 +176,8 @@ std::vector<BrokerId> PartitionChange::eligible() const {
   if (unclean_done_ || !below_min()) return out;
   for (const Brokers* from : {&before_.elr, &before_.isr}) {
     for (const BrokerId b : *from) {
-      if (has(out, b) || has(next_.isr, b) || has(dropped_, b) || !has(next_.replicas, b)) continue;
+      if (contains(out, b) || contains(next_.isr, b) || contains(dropped_, b) || !contains(next_.replicas, b))
+        continue;
       out.push_back(b);
     }
   }
@@ -186,7 +185,7 @@ std::vector<BrokerId> PartitionChange::eligible() const {
 }
 
 void PartitionChange::elect() {
-  const auto serves = [this](BrokerId b) { return has(next_.isr, b) && may_lead(b); };
+  const auto serves = [this](BrokerId b) { return contains(next_.isr, b) && may_lead(b); };
   if (election_ == Election::preferred && !next_.replicas.empty() && serves(next_.replicas.front())) {
     next_.leader = next_.replicas.front();
     return;
@@ -203,7 +202,7 @@ void PartitionChange::elect() {
   if (next_.leader != kNoBroker) return;
 
   const Brokers candidates = eligible();
-  next_.leader = first_of([&](BrokerId b) { return has(candidates, b) && may_lead(b); });
+  next_.leader = first_of([&](BrokerId b) { return contains(candidates, b) && may_lead(b); });
   if (next_.leader != kNoBroker) {
     next_.isr = {next_.leader};
     return;
@@ -211,7 +210,7 @@ void PartitionChange::elect() {
 
   Brokers last = next_.last_known_elr;
   if (was != kNoBroker) last = {was};
-  if (next_.isr.empty() && candidates.empty() && last.size() == 1 && !has(distrusted_, last.front()) &&
+  if (next_.isr.empty() && candidates.empty() && last.size() == 1 && !contains(distrusted_, last.front()) &&
       may_lead(last.front())) {
     next_.leader = last.front();
   } else if (election_ == Election::unclean || rules_.unclean) {
@@ -232,7 +231,7 @@ void PartitionChange::settle_eligible() {
     next_.last_known_elr = {before_.leader};
   }
   std::erase_if(next_.last_known_elr,
-                [this](BrokerId b) { return has(distrusted_, b) || !has(next_.replicas, b); });
+                [this](BrokerId b) { return contains(distrusted_, b) || !contains(next_.replicas, b); });
   if (next_.isr.empty()) next_.leader = kNoBroker;
 }
 

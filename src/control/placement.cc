@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/assert.h"
+#include "base/contains.h"
 
 namespace millrace::control {
 namespace {
@@ -46,7 +47,7 @@ class Chooser {
   void walk(const std::vector<Seat>& seats, size_t from, bool new_racks_only) {
     for (size_t i = 0; i < seats.size() && !full(); ++i) {
       const Seat& s = seats[(from + i) % seats.size()];
-      if (std::find(chosen_.begin(), chosen_.end(), s.broker) != chosen_.end()) continue;
+      if (contains(chosen_, s.broker)) continue;
       if (new_racks_only && racks_.contains(s.rack)) continue;
       racks_.insert(s.rack);
       chosen_.push_back(s.broker);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/contains.h"
 #include "control/controller.h"
 #include "control/draft.h"
 #include "control/placement.h"
@@ -52,12 +53,10 @@ Outcome Controller::reassign(Draft& draft, TopicRules& rules, const Reassignment
     if (!is_moving(*p))
       return {ErrorCode::no_reassignment_in_progress, "No partition reassignment is in progress."};
     const std::vector<BrokerId>& adding = p->adding_replicas;
-    const bool isr_is_new = std::all_of(p->isr.begin(), p->isr.end(), [&adding](BrokerId b) {
-      return std::find(adding.begin(), adding.end(), b) != adding.end();
-    });
-    const bool elr_helps = std::any_of(p->elr.begin(), p->elr.end(), [&adding](BrokerId b) {
-      return std::find(adding.begin(), adding.end(), b) == adding.end();
-    });
+    const bool isr_is_new =
+        std::all_of(p->isr.begin(), p->isr.end(), [&adding](BrokerId b) { return contains(adding, b); });
+    const bool elr_helps =
+        std::any_of(p->elr.begin(), p->elr.end(), [&adding](BrokerId b) { return !contains(adding, b); });
     if (isr_is_new && !elr_helps && !rules.of(*topic).unclean) {
       return {ErrorCode::invalid_replica_assignment,
               "Cancelled, the partition would be left without any replica that is in sync"};

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "base/contains.h"
 #include "control/broker_epoch.h"
 #include "control/controller.h"
 #include "control/draft.h"
@@ -19,10 +20,6 @@ meta::BrokerChangeRecord change_of(const meta::Broker& broker) {
   r.id = broker.id;
   r.epoch = broker.epoch;
   return r;
-}
-
-bool contains(const std::vector<BrokerId>& list, BrokerId broker) {
-  return std::find(list.begin(), list.end(), broker) != list.end();
 }
 
 }  // namespace
@@ -94,13 +91,13 @@ void Controller::lose_directories(Draft& draft, TopicRules& rules, BrokerId brok
     const auto at = std::find(p.replicas.begin(), p.replicas.end(), broker);
     const auto i = static_cast<size_t>(at - p.replicas.begin());
     if (i >= p.directories.size()) return;
-    if (std::find(gone.begin(), gone.end(), p.directories[i]) == gone.end()) return;
+    if (!contains(gone, p.directories[i])) return;
     PartitionChange change(draft.image(), key.topic, key.partition, rules.of(*image_.topic(key.topic)));
     if (auto record = change.without(broker).distrust(broker).build()) draft.add(std::move(*record));
   });
   meta::BrokerChangeRecord change = change_of(*draft.image().broker(broker));
   std::vector<Uuid> left = draft.image().broker(broker)->log_dirs;
-  std::erase_if(left, [&](const Uuid& d) { return std::find(gone.begin(), gone.end(), d) != gone.end(); });
+  std::erase_if(left, [&](const Uuid& d) { return contains(gone, d); });
   change.log_dirs = std::move(left);
   draft.add(std::move(change));
 }
@@ -156,7 +153,7 @@ Decision<BrokerHeartbeatReply> Controller::handle(const BrokerHeartbeat& request
   std::vector<Uuid> gone;
   for (const Uuid& d : broker.log_dirs) {
     const auto& offline = request.offline_log_dirs;
-    if (std::find(offline.begin(), offline.end(), d) != offline.end()) gone.push_back(d);
+    if (contains(offline, d)) gone.push_back(d);
   }
   if (!gone.empty()) lose_directories(draft, rules, request.broker, gone);
 

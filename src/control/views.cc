@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/contains.h"
 #include "control/partition_change.h"
 
 namespace millrace::control {
@@ -50,7 +51,7 @@ DrainState drain_state(const meta::Image& image, const PartitionIndex& index, Br
   index.reassigning().for_each([&](const PartitionKey& key) {
     if (!here.contains(key)) return;
     const std::vector<BrokerId>& removing = image.partition(key.topic, key.partition)->removing_replicas;
-    if (std::find(removing.begin(), removing.end(), broker) != removing.end()) ++s.moving;
+    if (contains(removing, broker)) ++s.moving;
   });
   return s;
 }

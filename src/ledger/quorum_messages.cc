@@ -1,9 +1,9 @@
 #include "ledger/quorum_messages.h"
 
-#include <algorithm>
 #include <limits>
 
-#include "base/assert.h"
+#include "base/contains.h"
+#include "base/protobuf_bytes.h"
 #include "proto/controller.pb.h"
 
 namespace millrace::ledger {
@@ -19,35 +19,15 @@ Error not_quorum(const char* what) {
 }
 
 template <class Message>
-Bytes serialized(const Message& message) {
-  Bytes out(message.ByteSizeLong());
-  ASSERT(out.size() <= static_cast<size_t>(std::numeric_limits<int>::max()));
-  ASSERT(message.SerializeToArray(out.data(), static_cast<int>(out.size())));
-  return out;
-}
-
-template <class Message>
 Status parse_into(ByteView bytes, Message& message) {
-  if (bytes.size() > static_cast<size_t>(std::numeric_limits<int>::max()) ||
-      !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    return not_quorum("not protobuf");
-  }
-  return {};
-}
-
-void put_uuid(const Uuid& in, std::string& out) {
-  out.assign(in.bytes.begin(), in.bytes.end());
+  return parse_protobuf(bytes, message) ? Status() : not_quorum("not protobuf");
 }
 
 /// An absent one is zero.
 Status get_uuid(const std::string& in, Uuid& out) {
-  if (in.empty()) {
-    out = {};
-    return {};
-  }
-  if (in.size() != out.bytes.size()) return not_quorum("a uuid of a wrong length");
-  std::copy(in.begin(), in.end(), out.bytes.begin());
-  return {};
+  out = {};
+  if (in.empty()) return {};
+  return parse_protobuf_uuid(in, out) ? Status() : not_quorum("a uuid of a wrong length");
 }
 
 void put_address(const NodeAddress& in, pb::NodeAddress& out) {
@@ -64,11 +44,11 @@ Status get_address(const pb::NodeAddress& in, NodeAddress& out) {
 }
 
 void put_founding(const Founding& in, pb::Founding& out) {
-  put_uuid(in.cluster_id, *out.mutable_cluster_id());
+  out.set_cluster_id(protobuf_uuid(in.cluster_id));
   for (const FoundingVoter& v : in.voters) {
     pb::FoundingVoter& voter = *out.add_voters();
     voter.set_node_id(v.node.v);
-    put_uuid(v.directory, *voter.mutable_directory_id());
+    voter.set_directory_id(protobuf_uuid(v.directory));
   }
   out.set_may_vote(in.may_vote);
 }
@@ -108,13 +88,13 @@ std::vector<BrokerId> Founding::nodes() const {
 }
 
 bool Founding::names(BrokerId node, const Uuid& directory) const {
-  return std::find(voters.begin(), voters.end(), FoundingVoter{node, directory}) != voters.end();
+  return contains(voters, FoundingVoter{node, directory});
 }
 
 Bytes encode(const Founding& m) {
   pb::Founding out;
   put_founding(m, out);
-  return serialized(out);
+  return protobuf_bytes(out);
 }
 
 Result<Founding> decode_founding(ByteView bytes) {
@@ -128,8 +108,8 @@ Result<Founding> decode_founding(ByteView bytes) {
 Bytes encode(const HelloRequest& m) {
   pb::HelloRequest out;
   out.set_node_id(m.node.v);
-  put_uuid(m.directory, *out.mutable_directory_id());
-  return serialized(out);
+  out.set_directory_id(protobuf_uuid(m.directory));
+  return protobuf_bytes(out);
 }
 
 Result<HelloRequest> decode_hello_request(ByteView bytes) {
@@ -144,13 +124,13 @@ Result<HelloRequest> decode_hello_request(ByteView bytes) {
 Bytes encode(const HelloReply& m) {
   pb::HelloReply out;
   out.set_node_id(m.node.v);
-  put_uuid(m.directory, *out.mutable_directory_id());
-  put_uuid(m.cluster_id, *out.mutable_cluster_id());
-  put_uuid(m.proposed_cluster, *out.mutable_proposed_cluster());
+  out.set_directory_id(protobuf_uuid(m.directory));
+  out.set_cluster_id(protobuf_uuid(m.cluster_id));
+  out.set_proposed_cluster(protobuf_uuid(m.proposed_cluster));
   if (m.founding) put_founding(*m.founding, *out.mutable_founding());
   out.set_leader(m.leader.v);
   for (const NodeAddress& a : m.addresses) put_address(a, *out.add_addresses());
-  return serialized(out);
+  return protobuf_bytes(out);
 }
 
 Result<HelloReply> decode_hello_reply(ByteView bytes) {
@@ -171,10 +151,10 @@ Result<HelloReply> decode_hello_reply(ByteView bytes) {
 Bytes encode(const JoinRequest& m) {
   pb::JoinRequest out;
   out.set_node_id(m.address.node.v);
-  put_uuid(m.directory, *out.mutable_directory_id());
-  put_uuid(m.cluster_id, *out.mutable_cluster_id());
+  out.set_directory_id(protobuf_uuid(m.directory));
+  out.set_cluster_id(protobuf_uuid(m.cluster_id));
   put_address(m.address, *out.mutable_address());
-  return serialized(out);
+  return protobuf_bytes(out);
 }
 
 Result<JoinRequest> decode_join_request(ByteView bytes) {
@@ -193,7 +173,7 @@ Bytes encode(const JoinReply& m) {
   out.set_error_code(static_cast<int32_t>(wire_code(m.error)));
   out.set_message(m.message);
   out.set_leader(m.leader.v);
-  return serialized(out);
+  return protobuf_bytes(out);
 }
 
 Result<JoinReply> decode_join_reply(ByteView bytes) {
@@ -209,7 +189,7 @@ Bytes encode(const ForwardRequest& m) {
   out.set_client_id(m.client_id);
   out.set_listener(m.listener);
   out.set_body(m.body.data(), m.body.size());
-  return serialized(out);
+  return protobuf_bytes(out);
 }
 
 Result<ForwardRequest> decode_forward_request(ByteView bytes) {
@@ -227,7 +207,7 @@ Bytes encode(const ForwardReply& m) {
   out.set_error_code(static_cast<int32_t>(wire_code(m.error)));
   out.set_body(m.body.data(), m.body.size());
   out.set_applied_index(m.applied_index.v);
-  return serialized(out);
+  return protobuf_bytes(out);
 }
 
 Result<ForwardReply> decode_forward_reply(ByteView bytes) {

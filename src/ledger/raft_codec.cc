@@ -1,10 +1,8 @@
 #include "ledger/raft_codec.h"
 
-#include <algorithm>
-#include <limits>
 #include <string>
 
-#include "base/assert.h"
+#include "base/protobuf_bytes.h"
 #include "proto/raft.pb.h"
 
 namespace millrace::ledger {
@@ -14,20 +12,6 @@ namespace pb = millrace::internal::v1;
 
 Error not_raft(const char* what) {
   return Error(ErrorCode::corrupt, std::string("raft message: ") + what);
-}
-
-template <class Message>
-Bytes to_wire(const Message& message) {
-  Bytes out(message.ByteSizeLong());
-  ASSERT(out.size() <= static_cast<size_t>(std::numeric_limits<int>::max()));
-  ASSERT(message.SerializeToArray(out.data(), static_cast<int>(out.size())));
-  return out;
-}
-
-template <class Message>
-bool from_wire(ByteView bytes, Message& message) {
-  return bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max()) &&
-         message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
 }
 
 // --- parts ---
@@ -178,12 +162,12 @@ Bytes encode_raft_message(const raft::Message& message) {
   m.set_to(message.to.v);
   m.set_term(message.term.v);
   std::visit([&m](const auto& body) { put_body(body, m); }, message.body);
-  return to_wire(m);
+  return protobuf_bytes(m);
 }
 
 Result<raft::Message> decode_raft_message(ByteView bytes) {
   pb::RaftMessage m;
-  if (!from_wire(bytes, m)) return not_raft("not a message");
+  if (!parse_protobuf(bytes, m)) return not_raft("not a message");
   raft::Message out;
   out.from = raft::NodeId(m.from());
   out.to = raft::NodeId(m.to());
@@ -196,24 +180,24 @@ Bytes encode_hard_state(const raft::HardState& state) {
   pb::RaftHardState m;
   m.set_term(state.term.v);
   m.set_vote(state.vote.v);
-  return to_wire(m);
+  return protobuf_bytes(m);
 }
 
 Result<raft::HardState> decode_hard_state(ByteView bytes) {
   pb::RaftHardState m;
-  if (!from_wire(bytes, m)) return not_raft("not a hard state");
+  if (!parse_protobuf(bytes, m)) return not_raft("not a hard state");
   return raft::HardState{Term(m.term()), raft::NodeId(m.vote())};
 }
 
 Bytes encode_snapshot_meta(const raft::SnapshotMeta& meta) {
   pb::RaftSnapshotMeta m;
   put_part(meta, m);
-  return to_wire(m);
+  return protobuf_bytes(m);
 }
 
 Result<raft::SnapshotMeta> decode_snapshot_meta(ByteView bytes) {
   pb::RaftSnapshotMeta m;
-  if (!from_wire(bytes, m)) return not_raft("not a snapshot label");
+  if (!parse_protobuf(bytes, m)) return not_raft("not a snapshot label");
   raft::SnapshotMeta out;
   TRY(get_part(m, out));
   return out;

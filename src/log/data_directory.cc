@@ -13,7 +13,6 @@ namespace millrace::log {
 namespace {
 
 constexpr std::string_view kMetaPropertiesName = "meta.properties";
-constexpr std::string_view kCleanMarkerName = ".kafka_cleanshutdown";
 constexpr std::string_view kMetadataTopicName = "__cluster_metadata";
 constexpr size_t kSmallFileBytesMax = 64 * 1024;
 constexpr size_t kCheckpointBytesMax = 256u << 20;
@@ -24,7 +23,8 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\f") - first + 1);
 }
 
-/// The number after "brokerEpoch": in our own (and Kafka's) marker; nothing if there is none.
+}  // namespace
+
 std::optional<BrokerEpoch> marker_broker_epoch(std::string_view json) {
   constexpr std::string_view kKey = "\"brokerEpoch\"";
   const size_t key = json.find(kKey);
@@ -37,8 +37,6 @@ std::optional<BrokerEpoch> marker_broker_epoch(std::string_view json) {
   if (!value) return std::nullopt;
   return BrokerEpoch(*value);
 }
-
-}  // namespace
 
 std::string encode_meta_properties(const MetaProperties& meta) {
   const std::string cluster =

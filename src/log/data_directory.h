@@ -30,6 +30,11 @@ struct MetaProperties {
   Uuid directory_id;
 };
 
+/// There from a clean stop to the next start.
+inline constexpr std::string_view kCleanMarkerName = ".kafka_cleanshutdown";
+/// The number after "brokerEpoch" in the marker (ours or Kafka's); nothing if there is none.
+std::optional<BrokerEpoch> marker_broker_epoch(std::string_view json);
+
 std::string encode_meta_properties(const MetaProperties& meta);
 Result<MetaProperties> parse_meta_properties(std::string_view text);
 

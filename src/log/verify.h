@@ -122,6 +122,8 @@ struct DirectoryVerdict {
   OffsetCheckpoint recovery_points;
   OffsetCheckpoint log_starts;
   OffsetCheckpoint high_watermarks;
+  OffsetCheckpoint cleaned_ends;
+  std::optional<TopicIdCheckpoint> topic_ids;  // none: the numbers are taken for what they are called
   DurableEnds durable_ends;
   DurableEnds recovery_caps;
   DurableEnds recorded_starts;

@@ -2,8 +2,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
+#include "log/data_directory.h"
 #include "log/file_names.h"
+#include "log/manifest.h"
 #include "log/partition_metadata.h"
 #include "log/verify.h"
 
@@ -12,7 +15,6 @@ namespace millrace::log {
 namespace {
 
 constexpr size_t kDirectoryFileBytesMax = 256u << 20;
-constexpr std::string_view kMarkerName = ".kafka_cleanshutdown";
 
 /// The content, or nothing if the file is not there; what cannot be read is a finding.
 std::optional<Bytes> content_of(io::Disk& disk, const std::string& path, Findings& findings) {
@@ -24,15 +26,44 @@ std::optional<Bytes> content_of(io::Disk& disk, const std::string& path, Finding
   return std::nullopt;
 }
 
-OffsetCheckpoint checkpoint_of(io::Disk& disk, const std::string& path, Findings& findings) {
+/// The same, parsed; what does not parse is a finding.
+template <class Parse>
+auto parsed_file(io::Disk& disk, const std::string& path, Findings& findings, Parse parse)
+    -> std::optional<std::remove_cvref_t<decltype(*parse(ByteView()))>> {
   const std::optional<Bytes> content = content_of(disk, path, findings);
-  if (!content) return {};
-  Result<OffsetCheckpoint> parsed = parse_checkpoint(as_text(*content));
-  if (!parsed) {
-    findings.add({Severity::damage, path, {}, kNoOffset, parsed.error().message});
-    return {};
+  if (!content) return std::nullopt;
+  auto parsed = parse(ByteView(*content));
+  if (parsed) return std::move(*parsed);
+  findings.add({Severity::damage, path, {}, kNoOffset, parsed.error().message});
+  return std::nullopt;
+}
+
+OffsetCheckpoint checkpoint_of(io::Disk& disk, const std::string& path, Findings& findings) {
+  const auto parse = [](ByteView content) { return parse_checkpoint(as_text(content)); };
+  return parsed_file(disk, path, findings, parse).value_or(OffsetCheckpoint());
+}
+
+/// What was closed cleanly lies in files that the manifest names; a start does not open them to see. A
+/// manifest of an older stop than `closed` says nothing.
+void check_manifest(io::Disk& disk, std::optional<BrokerEpoch> closed, DirectoryVerdict& out) {
+  const std::string path = io::join_path(out.path, kManifestName);
+  const std::optional<Manifest> manifest = parsed_file(disk, path, out.findings, parse_manifest);
+  if (!manifest || manifest->broker_epoch != closed) return;
+  std::set<std::pair<Uuid, PartitionId>> here;
+  for (const PartitionDirectory& d : out.partitions) {
+    if (d.topic_id) here.emplace(*d.topic_id, d.partition);
   }
-  return std::move(*parsed);
+  for (const Manifest::Topic& topic : manifest->topics) {
+    for (const Manifest::Entry& e : topic.partitions) {
+      if (!e.log.on_disk() || here.contains({topic.id, e.partition})) continue;
+      out.findings.add({Severity::damage,
+                        path,
+                        {},
+                        e.log.log_end,
+                        fmt::format("{}-{} was closed with records up to here and has no directory",
+                                    topic.name, e.partition.v)});
+    }
+  }
 }
 
 void check_agreement(DirectoryVerdict& out) {
@@ -82,11 +113,15 @@ Result<DirectoryVerdict> verify_directory(io::Disk& disk, const std::string& pat
   } else {
     add(Severity::damage, meta_path, "is missing: this is no data directory, or not a whole one");
   }
-  out.clean = disk.exists(io::join_path(path, kMarkerName));
+  const std::optional<Bytes> marker = content_of(disk, io::join_path(path, kCleanMarkerName), out.findings);
+  out.clean = marker.has_value();
   if (!out.clean) add(Severity::note, path, "was not closed cleanly: the next start recovers its logs");
   out.recovery_points = checkpoint_of(disk, io::join_path(path, kRecoveryPointCheckpoint), out.findings);
   out.log_starts = checkpoint_of(disk, io::join_path(path, kLogStartCheckpoint), out.findings);
   out.high_watermarks = checkpoint_of(disk, io::join_path(path, kHighWatermarkCheckpoint), out.findings);
+  out.cleaned_ends = checkpoint_of(disk, io::join_path(path, kCleanerCheckpoint), out.findings);
+  out.topic_ids = parsed_file(disk, io::join_path(path, kTopicIdCheckpoint), out.findings,
+                              [](ByteView content) { return parse_topic_ids(as_text(content)); });
   const std::string commit_path = io::join_path(path, kCommitFileName);
   if (const std::optional<Bytes> content = content_of(disk, commit_path, out.findings)) {
     CommitFile::Replayed known = CommitFile::replay(*content);
@@ -125,6 +160,7 @@ Result<DirectoryVerdict> verify_directory(io::Disk& disk, const std::string& pat
     out.partitions.push_back(std::move(partition));
   }
   check_agreement(out);
+  if (marker) check_manifest(disk, marker_broker_epoch(as_text(*marker)), out);
   return out;
 }
 
@@ -132,7 +168,10 @@ PartitionCheck check_of(const DirectoryVerdict& directory, const PartitionDirect
   PartitionCheck check;
   check.clean = directory.clean;
   const TopicPartition key{partition.topic, partition.partition};
-  if (const auto it = directory.recovery_points.find(key); it != directory.recovery_points.end()) {
+  const auto id = directory.topic_ids ? directory.topic_ids->find(key) : TopicIdCheckpoint::const_iterator();
+  if (directory.topic_ids && (id == directory.topic_ids->end() || id->second != partition.topic_id)) {
+    check.clean = false;  // the numbers are of another topic of this name
+  } else if (const auto it = directory.recovery_points.find(key); it != directory.recovery_points.end()) {
     check.recovery_point = it->second;
   } else {
     check.clean = false;  // moved in, or made after the last checkpoint: it is recovered as a whole

@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "base/assert.h"
+#include "base/protobuf_bytes.h"
 #include "proto/metadata.pb.h"
 
 namespace millrace::meta {
@@ -16,14 +16,8 @@ Error corrupt_record(const char* what) {
 
 // --- small pieces ---
 
-std::string uuid_to_pb(const Uuid& id) {
-  return std::string(reinterpret_cast<const char*>(id.bytes.data()), id.bytes.size());
-}
-
 Status uuid_from_pb(const std::string& in, Uuid& out) {
-  if (in.size() != out.bytes.size()) return corrupt_record("a uuid has 16 bytes");
-  std::copy(in.begin(), in.end(), reinterpret_cast<char*>(out.bytes.data()));
-  return {};
+  return parse_protobuf_uuid(in, out) ? Status() : corrupt_record("a uuid has 16 bytes");
 }
 
 template <class Field>
@@ -65,7 +59,7 @@ void put_record(const NoOpRecord&, pb::Record& out) {
 
 void put_record(const ClusterRecord& in, pb::Record& out) {
   pb::Cluster& m = *out.mutable_cluster();
-  m.set_cluster_id(uuid_to_pb(in.cluster_id));
+  m.set_cluster_id(protobuf_uuid(in.cluster_id));
   m.set_next_broker_epoch(in.next_broker_epoch.v);
 }
 
@@ -92,7 +86,7 @@ Result<Record> get_record(const pb::FeatureLevel& in) {
 void put_record(const TopicRecord& in, pb::Record& out) {
   pb::Topic& m = *out.mutable_topic();
   m.set_name(in.name);
-  m.set_topic_id(uuid_to_pb(in.id));
+  m.set_topic_id(protobuf_uuid(in.id));
 }
 
 Result<Record> get_record(const pb::Topic& in) {
@@ -104,7 +98,7 @@ Result<Record> get_record(const pb::Topic& in) {
 
 void put_record(const PartitionRecord& in, pb::Record& out) {
   pb::Partition& m = *out.mutable_partition();
-  m.set_topic_id(uuid_to_pb(in.topic_id));
+  m.set_topic_id(protobuf_uuid(in.topic_id));
   m.set_partition(in.partition.v);
   const Partition& p = in.state;
   brokers_to_pb(p.replicas, m.mutable_replicas());
@@ -117,7 +111,7 @@ void put_record(const PartitionRecord& in, pb::Record& out) {
   m.set_leader_epoch(p.leader_epoch.v);
   m.set_partition_epoch(p.partition_epoch);
   m.set_leader_recovering(p.leader_recovering);
-  for (const Uuid& d : p.directories) m.add_directories(uuid_to_pb(d));
+  for (const Uuid& d : p.directories) m.add_directories(protobuf_uuid(d));
 }
 
 Result<Record> get_record(const pb::Partition& in) {
@@ -141,7 +135,7 @@ Result<Record> get_record(const pb::Partition& in) {
 
 void put_record(const PartitionChangeRecord& in, pb::Record& out) {
   pb::PartitionChange& m = *out.mutable_partition_change();
-  m.set_topic_id(uuid_to_pb(in.topic_id));
+  m.set_topic_id(protobuf_uuid(in.topic_id));
   m.set_partition(in.partition.v);
   if (in.leader) m.set_leader(in.leader->v);
   if (in.replicas) brokers_to_pb(*in.replicas, m.mutable_replicas()->mutable_ids());
@@ -154,7 +148,7 @@ void put_record(const PartitionChangeRecord& in, pb::Record& out) {
   if (in.leader_recovering) m.set_leader_recovering(*in.leader_recovering);
   if (in.directories) {
     pb::UuidList& list = *m.mutable_directories();
-    for (const Uuid& d : *in.directories) list.add_ids(uuid_to_pb(d));
+    for (const Uuid& d : *in.directories) list.add_ids(protobuf_uuid(d));
   }
 }
 
@@ -175,7 +169,7 @@ Result<Record> get_record(const pb::PartitionChange& in) {
 }
 
 void put_record(const RemoveTopicRecord& in, pb::Record& out) {
-  out.mutable_remove_topic()->set_topic_id(uuid_to_pb(in.id));
+  out.mutable_remove_topic()->set_topic_id(protobuf_uuid(in.id));
 }
 
 Result<Record> get_record(const pb::RemoveTopic& in) {
@@ -207,7 +201,7 @@ void put_record(const RegisterBrokerRecord& in, pb::Record& out) {
   const Broker& b = in.broker;
   m.set_broker_id(b.id.v);
   m.set_broker_epoch(b.epoch.v);
-  m.set_incarnation_id(uuid_to_pb(b.incarnation));
+  m.set_incarnation_id(protobuf_uuid(b.incarnation));
   for (const Endpoint& e : b.endpoints) {
     pb::Endpoint& p = *m.add_endpoints();
     p.set_name(e.name);
@@ -222,7 +216,7 @@ void put_record(const RegisterBrokerRecord& in, pb::Record& out) {
     f.set_max_level(range.max_level);
   }
   if (b.rack) m.set_rack(*b.rack);
-  for (const Uuid& d : b.log_dirs) m.add_log_dirs(uuid_to_pb(d));
+  for (const Uuid& d : b.log_dirs) m.add_log_dirs(protobuf_uuid(d));
   m.set_fenced(b.fenced);
   m.set_in_controlled_shutdown(b.in_controlled_shutdown);
   m.set_decommissioning(b.decommissioning);
@@ -265,7 +259,7 @@ void put_record(const BrokerChangeRecord& in, pb::Record& out) {
   if (in.in_controlled_shutdown) m.set_in_controlled_shutdown(*in.in_controlled_shutdown);
   if (in.log_dirs) {
     pb::UuidList& list = *m.mutable_log_dirs();
-    for (const Uuid& d : *in.log_dirs) list.add_ids(uuid_to_pb(d));
+    for (const Uuid& d : *in.log_dirs) list.add_ids(protobuf_uuid(d));
   }
   if (in.decommissioning) m.set_decommissioning(*in.decommissioning);
 }
@@ -343,18 +337,12 @@ Bytes encode_entry(std::span<const Record> records) {
     pb::Record& out = *entry.add_records();
     std::visit([&out](const auto& record) { put_record(record, out); }, r);
   }
-  Bytes bytes(entry.ByteSizeLong());
-  ASSERT(bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max()));
-  ASSERT(entry.SerializeToArray(bytes.data(), static_cast<int>(bytes.size())));
-  return bytes;
+  return protobuf_bytes(entry);
 }
 
 Result<std::vector<Record>> decode_entry(ByteView bytes) {
-  if (bytes.size() > static_cast<size_t>(std::numeric_limits<int>::max()))
-    return corrupt_record("an entry is too large");
   pb::MetadataEntry entry;
-  if (!entry.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
-    return corrupt_record("not an entry");
+  if (!parse_protobuf(bytes, entry)) return corrupt_record("not an entry");
   std::vector<Record> records;
   records.reserve(static_cast<size_t>(entry.records_size()));
   for (const pb::Record& r : entry.records()) {

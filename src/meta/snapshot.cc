@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
+#include "base/protobuf_bytes.h"
 #include "meta/image.h"
 #include "proto/snapshot.pb.h"
 
@@ -100,7 +101,7 @@ Status write_snapshot(const Image& image, const std::function<Status(ByteView)>&
   header.set_last_term(image.applied_term().v);
   header.set_record_count(count);
   Bytes piece = to_bytes(kSnapshotMagic);
-  append_frame(as_bytes(header.SerializeAsString()), piece);
+  append_frame(protobuf_bytes(header), piece);
   TRY(out(piece));
 
   std::vector<Record> pending;
@@ -160,8 +161,7 @@ Status SnapshotReader::take_frames() {
 Status SnapshotReader::take_message(ByteView message) {
   if (!header_seen_) {
     pb::SnapshotHeader header;
-    if (!header.ParseFromArray(message.data(), static_cast<int>(message.size())))
-      return bad_snapshot("bad header");
+    if (!parse_protobuf(message, header)) return bad_snapshot("bad header");
     if (header.format() != kSnapshotFormat) return bad_snapshot("a format this version does not know");
     header_seen_ = true;
     expected_ = header.record_count();

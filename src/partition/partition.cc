@@ -608,12 +608,11 @@ Result<Fetched> Partition::fetch_cold(Offset from, size_t bytes_max, bool at_lea
   {
     const std::lock_guard lock(mutex_);
     if (healthy > 0) verified_.add(read.base_offset, expected);
-  }
-  if (!damage.empty()) {
-    const std::lock_guard lock(mutex_);
-    const Error error = damaged_locked(region.file->path() + ": " + damage + " at position " +
-                                       std::to_string(region.position + healthy));
-    if (healthy == 0) return error;
+    if (!damage.empty()) {
+      const Error error = damaged_locked(region.file->path() + ": " + damage + " at position " +
+                                         std::to_string(region.position + healthy));
+      if (healthy == 0) return error;
+    }
   }
   out.aborted = std::move(aborted);
   out.verified = std::move(*bytes);

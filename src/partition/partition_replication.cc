@@ -2,6 +2,7 @@
 // leader's answers. The decisions are the machines' (replica/); here they meet the log, under the lock.
 #include <algorithm>
 
+#include "base/contains.h"
 #include "partition/partition.h"
 #include "partition/partition_notices.h"
 #include "record/batch_iterator.h"
@@ -18,10 +19,6 @@ replica::Assignment assignment_of(const Partition::Leadership& l) {
     for (const BrokerId id : l.isr) a.replicas.push_back({id, replica::kNoBrokerEpoch, true});
   }
   return a;
-}
-
-bool contains(const std::vector<BrokerId>& ids, BrokerId id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
 // What the leader sent, judged before a byte of it is written. Nothing: no whole batch in it. A batch that is

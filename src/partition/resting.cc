@@ -1,6 +1,7 @@
 // A partition whose log is at rest: waking it, and laying it to rest again.
 #include <algorithm>
 
+#include "base/contains.h"
 #include "log/file_names.h"
 #include "partition/partition.h"
 #include "partition/partition_notices.h"
@@ -43,7 +44,7 @@ void Partition::woken(const Status& outcome) {
     const std::lock_guard lock(mutex_);
     waking_->outcome = outcome;
     for (const Waking::Waiter& w : waking_->waiters) {
-      if (std::find(loops.begin(), loops.end(), w.loop) == loops.end()) loops.push_back(w.loop);
+      if (!contains(loops, w.loop)) loops.push_back(w.loop);
     }
   }
   for (io::Loop* loop : loops) {

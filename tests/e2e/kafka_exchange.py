@@ -26,7 +26,7 @@ import time
 from harness import BINARY, OWN_ENVIRONMENT, ROOT, Broker, Checks, eventually, free_ports
 
 try:
-    from confluent_kafka import Consumer, KafkaException, Producer, TopicCollection, TopicPartition
+    from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
     from confluent_kafka.admin import AdminClient, NewTopic
 except ImportError:
     sys.exit("kafka_exchange: confluent-kafka is missing; run scripts/client_zoo --install-only --only confluent,java-tools")
@@ -36,6 +36,9 @@ JARS = ZOO / "java" / "tools"
 JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx400m", "-cp", f"{JARS}/*"]
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
+
+# What a broker that has just started says of partitions that it does not lead yet.
+NOT_YET = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 
 checks = Checks()
 
@@ -179,7 +182,17 @@ def read(broker, topic, partitions, isolation="read_committed"):
     consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{broker.port}", "group.id": f"reader-{topic}",
                          "enable.auto.commit": False, "enable.partition.eof": True, "isolation.level": isolation,
                          "auto.offset.reset": "error", "check.crcs": True})
-    starts = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=20)[0] for p in range(partitions)}
+
+    def start(p):
+        try:
+            return [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=20)[0]]
+        except KafkaException as e:
+            if e.args[0].code() not in NOT_YET:
+                raise
+            print(f"# {topic}-{p}: {e}")
+    starts = {p: (eventually(lambda p=p: start(p), 30) or [None])[0] for p in range(partitions)}
+    if None in starts.values():
+        raise RuntimeError(f"{topic}: not served within 30 s")
     consumer.assign([TopicPartition(topic, p, starts[p]) for p in range(partitions)])
     open_ends, deadline = set(range(partitions)), time.monotonic() + 60
     while open_ends:
@@ -286,6 +299,11 @@ THEIRS = {"theirs": (3, {"segment.bytes": "1048576"}), "theirs-txn": (2, {}),
           "theirs-empty": (1, {})}
 
 
+# For what is appended to a directory from elsewhere: producer ids are a cluster's own, and those in its files may be given
+# again here, to producers that begin with sequence 0.
+PLAIN = {"enable.idempotence": False, "acks": "all"}
+
+
 def fill_codecs(broker, topic, partitions, count):
     total = {p: [] for p in range(partitions)}
     for codec in CODECS:
@@ -363,7 +381,7 @@ def run(folder):
             checks.that("with the newest value of every key", newest(rows) == newest(theirs["theirs-compact"]))
             for topic in THEIRS:
                 n = THEIRS[topic][0]
-                more = produce(millrace, topic, n, 50, "appended by millrace", key=lambda i: f"k{i % 20}")
+                more = produce(millrace, topic, n, 50, "appended by millrace", key=lambda i: f"k{i % 20}", **PLAIN)
                 theirs[topic] = joined(theirs[topic] if topic != "theirs-compact" else rows, more)
                 same(f"{topic} with what Millrace appended", sorted_rows(read(millrace, topic, n)), sorted_rows(theirs[topic]))
         with checks.group("Millrace's partitions in Kafka"):
@@ -371,7 +389,7 @@ def run(folder):
             for topic in OURS:
                 n = OURS[topic][0]
                 same(f"Kafka serves {topic}", sorted_rows(read(kafka, topic, n)), sorted_rows(ours[topic]))
-                more = produce(kafka, topic, n, 50, "appended by kafka", key=lambda i: f"k{i % 20}")
+                more = produce(kafka, topic, n, 50, "appended by kafka", key=lambda i: f"k{i % 20}", **PLAIN)
                 ours[topic] = joined(ours[topic], more)
                 same(f"{topic} with what Kafka appended", sorted_rows(read(kafka, topic, n)), sorted_rows(ours[topic]))
 
@@ -392,7 +410,7 @@ def run(folder):
                     same(f"Millrace serves {topic} again", sorted_rows(found), sorted_rows(ours[topic]))
                 else:
                     checks.that("ours-compact has the newest value of every key", newest(found) == newest(ours[topic]))
-                produce(millrace, topic, n, 5, "again", key=lambda i: f"k{i}")
+                produce(millrace, topic, n, 5, "again", key=lambda i: f"k{i}", **PLAIN)
         with checks.group("back in Kafka after kills"):
             kafka.wait()
             for topic in THEIRS:
@@ -402,7 +420,7 @@ def run(folder):
                     same(f"Kafka serves {topic} again", sorted_rows(found), sorted_rows(theirs[topic]))
                 else:
                     checks.that("theirs-compact has the newest value of every key", newest(found) == newest(theirs[topic]))
-                produce(kafka, topic, n, 5, "again", key=lambda i: f"k{i}")
+                produce(kafka, topic, n, 5, "again", key=lambda i: f"k{i}", **PLAIN)
         millrace.stop()
         with checks.group("verification at the end"):
             verify_clean("after the way back", millrace.directory)

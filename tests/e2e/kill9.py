@@ -114,6 +114,8 @@ class Writer:
         self.producer = Producer({
             "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 1,
             "batch.num.messages": 100, "message.timeout.ms": 120_000, "request.timeout.ms": 5000,
+            # What waits must be gone within the timeout on a slow disk too.
+            "queue.buffering.max.messages": 20_000,
             "compression.type": ("none", "lz4", "zstd")[index % 3], "error_cb": self.on_error, **QUICK})
         self.thread = threading.Thread(target=self.run)
 

@@ -1,5 +1,6 @@
 // DescribeConfigs (32), versions 1-4: topics (2) and brokers (4; the empty name is the cluster-wide default).
 //   1 synonyms, source | 3 documentation, type | 4 flexible
+#include "base/contains.h"
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
 #include "meta/config_view.h"
@@ -74,7 +75,7 @@ class DescribeConfigsRun {
   void add(ConfigsResult& out, const wire::DescribeConfigsRequest::DescribeConfigsResource& asked,
            const meta::OptionDef& o, Effective effective, bool read_only) const {
     const auto& keys = asked.configuration_keys;
-    if (keys && std::find(keys->begin(), keys->end(), o.name) == keys->end()) return;
+    if (keys && !contains(*keys, o.name)) return;
     meta::EffectiveConfig c = effective();
     auto& e = out.configs.emplace_back();
     e.name = o.name;

@@ -1,5 +1,6 @@
 // ListConfigResources (74), versions 0-1: what has, or may have, configuration.
 //   0 client metrics only | 1 topics (2), brokers (4), broker loggers (8), client metrics (16), groups (32)
+#include "base/contains.h"
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
 
@@ -12,7 +13,7 @@ void handle(Call call, wire::ListConfigResourcesRequest& request) {
   const auto wants = [&](int8_t type) {
     if (call.version() == 0) return false;  // asks for client metrics, of which there are none
     const auto& types = request.resource_types;
-    return types.empty() || std::find(types.begin(), types.end(), type) != types.end();
+    return types.empty() || contains(types, type);
   };
   for (const int8_t type : request.resource_types) {
     if (type != kTopic && type != kBroker && type != 8 && type != 16 && type != 32) {

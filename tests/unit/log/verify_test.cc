@@ -2,6 +2,7 @@
 #include "log/verify.h"
 
 #include "log/file_names.h"
+#include "log/manifest.h"
 #include "log/partition_metadata.h"
 #include "log_fixture.h"
 
@@ -266,9 +267,48 @@ TEST_CASE("the files of a data directory are checked") {
   SECTION("a checkpoint") {
     f.disk.put("/data/recovery-point-offset-checkpoint", to_bytes("0\n7\norders 0 80\n"));
   }
+  SECTION("the cleaner's checkpoint") {
+    f.disk.put("/data/cleaner-offset-checkpoint", to_bytes("0\n1\norders 0 many\n"));
+  }
+  SECTION("the topic ids") {
+    f.disk.put("/data/topic-id-checkpoint", to_bytes("0\n1\norders 0 short\n"));
+  }
+  SECTION("a manifest that does not verify") {
+    f.disk.put("/data/log-manifest", to_bytes("MRLM and nothing"));
+  }
+  SECTION("a manifest that knows of records that are not there") {
+    Manifest manifest;
+    manifest.broker_epoch = BrokerEpoch(7);
+    RestingLog log;
+    log.last_stable = log.log_end = log.oldest_end = Offset(5);
+    log.first_epoch = log.last_epoch = LeaderEpoch(0);
+    log.segments = 1;
+    log.bytes = log.oldest_bytes = 100;
+    manifest.topics.push_back({"orders", kVerifiedTopic, {{PartitionId(0), log}, {PartitionId(1), log}}});
+    f.disk.put("/data/log-manifest", encode_manifest(manifest));
+  }
   verdict = verify_directory(f.disk, "/data");
   REQUIRE(verdict.ok());
   CHECK(verdict->findings.damages == 1);
+}
+
+TEST_CASE("checkpoints of another topic of the same name say nothing") {
+  Fixture f;
+  write_verified(f);
+  f.disk.put("/data/.kafka_cleanshutdown", to_bytes("{\"version\":0,\"brokerEpoch\":7}"));
+  f.disk.put("/data/recovery-point-offset-checkpoint", to_bytes("0\n1\norders 0 80\n"));
+  const std::array<uint8_t, 16> other{1, 2, 3};
+  for (const auto& [id, known] : {std::pair(kVerifiedTopic, true), std::pair(Uuid{other}, false)}) {
+    TopicIdCheckpoint ids;
+    ids[{"orders", PartitionId(0)}] = id;
+    f.disk.put("/data/topic-id-checkpoint", to_bytes(encode_topic_ids(ids)));
+    const auto verdict = verify_directory(f.disk, "/data");
+    REQUIRE(verdict.ok());
+    REQUIRE(verdict->partitions.size() == 1);
+    const PartitionCheck check = check_of(*verdict, verdict->partitions[0]);
+    CHECK(check.clean == known);
+    CHECK(check.recovery_point == Offset(known ? 80 : 0));
+  }
 }
 
 TEST_CASE("a partition that no checkpoint knows counts as not closed cleanly") {
