@@ -19,6 +19,7 @@ constexpr size_t kTopicSeriesMax = 2'000;  // metrics by topic: beyond it only t
 constexpr std::string_view kFoundingFile = "quorum-founding";
 constexpr size_t kFoundingFileMax = 64 * 1024;
 constexpr int64_t kJoinEveryMs = 500;
+constexpr int64_t kLearnerSilenceMs = 10'000;
 constexpr size_t kJoinedMax = 10'000;
 constexpr int64_t kJoinTimeoutMs = 2'000;
 constexpr int64_t kAskTimeoutMs = 10'000;
@@ -251,6 +252,7 @@ void Broker::start_quorum(const ledger::Founding& founding) {
   start.quorum.self = config_.node_id;
   start.quorum.initial.voters = founding.nodes();
   start.quorum.may_vote = founding.may_vote;
+  start.quorum.directory = host_.metadata_directory().id();
   start.quorum.election_timeout_ms = config_.election_timeout_ms;
   start.quorum.heartbeat_ms = std::max<int64_t>(config_.election_timeout_ms / 5, 1);
   start.cluster_id = founding.cluster_id;
@@ -266,17 +268,22 @@ void Broker::start_quorum(const ledger::Founding& founding) {
   keep_joined();
 }
 
-// A node that is not in the quorum's membership asks to be let in, and again when it hears nothing.
+// A node that is not in the quorum's membership asks to be let in, and again when it hears nothing. Every one
+// that does not vote tells each leader which directory it follows with: so does a voter that has lost its
+// own.
 void Broker::keep_joined() {
   if (stopping_ || !ledger_.runner().started()) return;
   env_.control_loop->call_after(kJoinEveryMs, [this] { keep_joined(); });
+  forget_silent_learners();
   const raft::Membership& members = ledger_.runner().membership();
   const int64_t silent_ms = env_.clock->now().mono_ms - leader_heard_ms_;
   const bool outside = !members.contains(config_.node_id);
-  if (members.is_voter(config_.node_id) || joining_ || !config_.internal) return;
-  if (!outside && silent_ms < 3 * config_.election_timeout_ms) return;
+  const bool votes = members.is_voter(config_.node_id) && ledger_.runner().may_vote();
+  if (votes || joining_ || !config_.internal || leader_ == config_.node_id) return;
+  const bool untold = leader_ != kNoBroker && told_leader_ != leader_;
+  if (!outside && !untold && silent_ms < 3 * config_.election_timeout_ms) return;
   const std::vector<ledger::NodeAddress> known = peers_.addresses();
-  BrokerId ask = join_hint_.value_or(kNoBroker);
+  BrokerId ask = join_hint_.value_or(untold ? leader_ : kNoBroker);
   join_hint_.reset();
   if (ask == kNoBroker && !known.empty()) ask = known[env_.random->next_u64() % known.size()].node;
   if (ask == kNoBroker) return;
@@ -286,17 +293,36 @@ void Broker::keep_joined() {
   request.address = {config_.node_id, {config_.internal->host, config_.internal->port}};
   joining_ = true;
   peers_.ask(ask, ledger::kJoinApi, ledger::encode(request), kJoinTimeoutMs,
-             [this](Result<MutableByteView> answer) {
+             [this, ask](Result<MutableByteView> answer) {
                joining_ = false;
                if (!answer.ok()) return;
                const Result<ledger::JoinReply> reply = ledger::decode_join_reply(*answer);
-               if (!reply.ok() || reply->error == ErrorCode::none) return;
+               if (!reply.ok()) return;
+               if (reply->error == ErrorCode::none) {
+                 told_leader_ = ask;
+                 return;
+               }
                if (reply->error == ErrorCode::not_controller && reply->leader != kNoBroker) {
                  join_hint_ = reply->leader;
                } else if (reply->error != ErrorCode::not_controller) {
                  trace_.warn("the quorum does not let this node in: {}", reply->message);
                }
              });
+}
+
+// Who neither votes nor is registered, and says nothing, has gone for good; if not, it asks to be let in
+// again.
+void Broker::forget_silent_learners() {
+  if (!ledger_.leading()) return;
+  const int64_t now_ms = env_.clock->now().mono_ms;
+  const raft::Membership& members = ledger_.runner().membership();
+  for (const raft::PeerStatus& p : ledger_.runner().peers()) {
+    if (!members.is_learner(p.node) || now_ms - p.last_heard_mono_ms < kLearnerSilenceMs) continue;
+    if (ledger_.controller()->image().broker(p.node) != nullptr) continue;
+    trace_.info("node {} follows the metadata log no more", p.node.v);
+    (void)ledger_.runner().change_membership(raft::ChangeKind::remove, p.node);  // or next time
+    return;                                                                      // one change at a time
+  }
 }
 
 void Broker::on_raft_message(raft::Message message) {
@@ -324,7 +350,10 @@ ledger::JoinReply Broker::on_join(const ledger::JoinRequest& request) {
   if (node == config_.node_id) return {ErrorCode::invalid_request, "the leader has this node id", node};
   peers_.set_address(node, request.address.endpoint);
   if (joined_directories_.size() < kJoinedMax) joined_directories_[node] = request.directory;
-  if (ledger_.runner().membership().contains(node)) return {};
+  if (ledger_.runner().membership().contains(node)) {
+    ledger_.runner().restart_peer(node);
+    return {};
+  }
   const Result<LogIndex> added = ledger_.runner().change_membership(raft::ChangeKind::add_learner, node);
   if (!added.ok() && added.code() != ErrorCode::concurrent_transactions) {
     return {added.code(), added.error().message, config_.node_id};
@@ -376,6 +405,8 @@ void Broker::ask_remote(const control::BrokerRequest& request, int64_t seen_time
 
 void Broker::on_leader(BrokerId leader) {
   leader_ = leader;
+  told_leader_ = kNoBroker;
+  joined_directories_.clear();  // each leader is told anew
   leader_heard_ms_ = env_.clock->now().mono_ms;
   if (leader != kNoBroker) trace_.info("node {} leads the metadata log", leader.v);
   const bool known = leader != kNoBroker;
@@ -661,6 +692,8 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
                              std::move(leadership),
                              !is_registered(*change.image)};
     spec.leads = leads;
+    spec.expendable = !withheld && state.leader != kNoBroker && state.leader != config_.node_id &&
+                      !is_among(state.isr, config_.node_id) && !is_among(state.elr, config_.node_id);
     Result<PartitionHost::OpenPlan> plan = host_.plan(std::move(spec));
     if (!plan.ok()) {
       trace_.error("{}-{}: {}", topic->name, i, plan.error().message);

@@ -211,6 +211,7 @@ class Broker {
   void take_part(ledger::Founding founding);
   void start_quorum(const ledger::Founding& founding);
   void keep_joined();
+  void forget_silent_learners();
   void on_leader(BrokerId leader);
   bool is_whole_cluster() const;
   void register_alone();
@@ -223,6 +224,8 @@ class Broker {
   void ask_remote(const control::BrokerRequest& request, int64_t seen_timeout_ms,
                   std::function<void(Result<control::BrokerReply>)> done);
   Result<QuorumDescription> describe_quorum() const;
+  /// What `node` votes with, as far as the quorum knows.
+  Uuid voting_directory(BrokerId node) const;
   struct Passing;
   void try_passing(std::shared_ptr<Passing> passing);
   Lifecycle::Links lifecycle_links();
@@ -285,6 +288,7 @@ class Broker {
   BrokerId leader_ = kNoBroker;                  // of the metadata log
   int64_t leader_heard_ms_ = 0;                  // on a node that only follows
   std::optional<BrokerId> join_hint_;            // whom to ask for being let in
+  BrokerId told_leader_ = kNoBroker;             // knows which directory this node follows with
   std::map<BrokerId, Uuid> joined_directories_;  // of those that joined here, as leader
   bool joining_ = false;
   Replication replication_;

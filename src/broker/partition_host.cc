@@ -204,6 +204,7 @@ void PartitionHost::expect(const std::vector<Uuid>& registered) {
                                   [&](const auto& d) { return d != nullptr && d->id() == id; });
     if (!here) missing_ids_.push_back(id);
   }
+  all_missing_ = !registered.empty() && missing_ids_.size() == registered.size();
 }
 
 std::vector<Uuid> PartitionHost::ids_to_register() const {
@@ -310,6 +311,9 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     // Data that exist are never begun anew, empty, next to where they are.
     const std::pair<log::TopicPartition, Uuid> identity{key, spec.topic_id};
     if (spec.existing && !missing_ids_.empty() && plan.stale.empty()) missed_.insert(identity);
+    // A broker that came back without any of its directories has replicas nowhere else: they are copied
+    // again.
+    if (spec.expendable && all_missing_) missed_.erase(identity);
     if (missed_.contains(identity)) {
       return Error(
           ErrorCode::kafka_storage_error,

@@ -38,6 +38,8 @@ class PartitionHost {
     /// Named by the metadata log before this start: its data exist somewhere, unless no directory is missing.
     bool existing = false;
     bool leads = true;  // no: it waits to be told whom to follow
+    /// Others have it, and do not count on this replica: it may begin empty.
+    bool expendable = false;
   };
   /// Everything open() needs, so that many may run at once.
   struct OpenPlan {
@@ -191,6 +193,7 @@ class PartitionHost {
   std::vector<int64_t> probed_us_;
   std::vector<size_t> counts_;
   std::vector<Uuid> missing_ids_;                          // registered, not here
+  bool all_missing_ = false;                               // none of those registered is here
   std::set<std::pair<log::TopicPartition, Uuid>> missed_;  // partitions that lie in no directory that is here
   std::map<log::TopicPartition, Found> found_;
   std::vector<std::string> leftovers_;

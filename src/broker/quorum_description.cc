@@ -29,22 +29,19 @@ Result<QuorumDescription> Broker::describe_quorum() const {
   const Now now = env_.clock->now();
   const std::vector<raft::PeerStatus> peers = raft.peers();
   const std::vector<ledger::NodeAddress> addresses = peers_.addresses();
-  const auto add = [&](BrokerId node, bool voter) {
+  const auto add = [&](BrokerId node, bool voter, const Uuid& directory, bool heard) {
     QuorumDescription::Replica& r = q.replicas.emplace_back();
     r.node = node;
     r.voter = voter;
-    for (const ledger::FoundingVoter& v : founding_->voters) {
-      if (v.node == node) r.directory = v.directory;
-    }
+    r.directory = directory;
     if (node == config_.node_id) {
-      r.directory = host_.metadata_directory().id();
       r.end = raft.end_index();
       r.heard_wall_ms = now.wall_ms;
       r.endpoint = config_.internal;
       return;
     }
     for (const raft::PeerStatus& p : peers) {
-      if (p.node != node) continue;
+      if (p.node != node || !heard) continue;
       r.end = p.match;
       if (p.last_heard_mono_ms > 0) r.heard_wall_ms = now.wall_ms - (now.mono_ms - p.last_heard_mono_ms);
     }
@@ -55,9 +52,28 @@ Result<QuorumDescription> Broker::describe_quorum() const {
       r.endpoint->port = a.endpoint.port;
     }
   };
-  for (const BrokerId v : raft.membership().voters) add(v, true);
-  for (const BrokerId l : raft.membership().learners) add(l, false);
+  // A voter that follows with another directory is two: one that votes and is silent, one that does not vote.
+  for (const BrokerId v : raft.membership().voters) {
+    const Uuid directory = voting_directory(v);
+    const auto joined = joined_directories_.find(v);
+    const bool lost =
+        joined != joined_directories_.end() && joined->second != directory && v != config_.node_id;
+    add(v, true, directory, !lost);
+    if (lost) add(v, false, joined->second, true);
+  }
+  for (const BrokerId l : raft.membership().learners) {
+    const auto joined = joined_directories_.find(l);
+    add(l, false, joined == joined_directories_.end() ? Uuid{} : joined->second, true);
+  }
   return q;
+}
+
+Uuid Broker::voting_directory(BrokerId node) const {
+  if (const Uuid* directory = ledger_.runner().membership().directory_of(node)) return *directory;
+  for (const ledger::FoundingVoter& v : founding_->voters) {
+    if (v.node == node) return v.directory;
+  }
+  return {};
 }
 
 void Broker::change_voters(io::Loop& home, raft::ChangeKind kind, BrokerId node, const Uuid& directory,
@@ -69,6 +85,7 @@ void Broker::change_voters(io::Loop& home, raft::ChangeKind kind, BrokerId node,
     if (!ledger_.leading())
       return answer(Error(ErrorCode::not_controller, "this node does not lead the log"));
     const raft::Membership& members = ledger_.runner().membership();
+    Uuid votes_with;
     if (kind == raft::ChangeKind::promote_learner) {
       if (members.is_voter(node)) return answer(Error(ErrorCode::duplicate_voter, "it votes already"));
       if (!members.is_learner(node)) {
@@ -76,14 +93,22 @@ void Broker::change_voters(io::Loop& home, raft::ChangeKind kind, BrokerId node,
             Error(ErrorCode::invalid_request, "no such node follows the metadata log: start it first"));
       }
       const auto joined = joined_directories_.find(node);
-      if (joined != joined_directories_.end() && !directory.is_zero() && joined->second != directory) {
+      if (joined == joined_directories_.end()) {
+        return answer(Error(ErrorCode::invalid_request,
+                            "the node has not said yet which directory it follows with: try again"));
+      }
+      if (!directory.is_zero() && joined->second != directory) {
         return answer(Error(ErrorCode::invalid_request,
                             "the node follows with directory " + joined->second.to_string()));
       }
+      votes_with = joined->second;
     } else if (!members.is_voter(node)) {
       return answer(Error(ErrorCode::voter_not_found, "it does not vote"));
+    } else if (!directory.is_zero() && voting_directory(node) != directory) {
+      return answer(
+          Error(ErrorCode::voter_not_found, "it votes with directory " + voting_directory(node).to_string()));
     }
-    const Result<LogIndex> changed = ledger_.runner().change_membership(kind, node);
+    const Result<LogIndex> changed = ledger_.runner().change_membership(kind, node, votes_with);
     if (!changed.ok()) {
       const ErrorCode code =
           changed.code() == ErrorCode::invalid_argument ? ErrorCode::invalid_request : changed.code();

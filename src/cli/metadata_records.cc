@@ -103,9 +103,12 @@ Json decode_metadata_entry(const record::OptionalBytes& key, const record::Optio
     case raft::EntryKind::membership: {
       const Result<raft::Membership> membership = raft::decode_membership(*value);
       if (!membership.ok()) return {{"kind", "membership"}, {"error", membership.error().message}};
-      return {{"kind", "membership"},
-              {"voters", ids_json(membership->voters)},
-              {"learners", ids_json(membership->learners)}};
+      Json out{{"kind", "membership"},
+               {"voters", ids_json(membership->voters)},
+               {"learners", ids_json(membership->learners)}};
+      for (const auto& [node, directory] : membership->directories)
+        out["directories"][std::to_string(node.v)] = directory.to_string();
+      return out;
     }
     case raft::EntryKind::payload: {
       const Result<std::vector<meta::Record>> records = meta::decode_entry(*value);

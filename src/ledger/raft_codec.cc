@@ -19,11 +19,22 @@ Error not_raft(const char* what) {
 void put_part(const raft::Membership& in, pb::RaftMembership& out) {
   for (const raft::NodeId n : in.voters) out.add_voters(n.v);
   for (const raft::NodeId n : in.learners) out.add_learners(n.v);
+  for (const auto& [node, directory] : in.directories) {
+    pb::RaftVoterDirectory& d = *out.add_directories();
+    d.set_node(node.v);
+    d.set_directory(directory.bytes.data(), directory.bytes.size());
+  }
 }
 
 Status get_part(const pb::RaftMembership& in, raft::Membership& out) {
   for (const int32_t n : in.voters()) out.voters.emplace_back(n);
   for (const int32_t n : in.learners()) out.learners.emplace_back(n);
+  for (const pb::RaftVoterDirectory& d : in.directories()) {
+    auto& [node, directory] = out.directories.emplace_back();
+    if (d.directory().size() != directory.bytes.size()) return not_raft("not a directory's id");
+    node = raft::NodeId(d.node());
+    std::copy(d.directory().begin(), d.directory().end(), directory.bytes.begin());
+  }
   // Sorted, disjoint, with voters: the core's own codec has the rules.
   return raft::decode_membership(raft::encode_membership(out)).ok() ? Status() : not_raft("not a membership");
 }

@@ -22,6 +22,7 @@ void RaftRunner::start(Quorum quorum, Handlers handlers) {
   options.self = quorum.self;
   options.seed = env_.random->next_u64();
   options.may_vote = quorum.may_vote;
+  options.directory = quorum.directory;
   options.election_timeout_ms = quorum.election_timeout_ms;
   options.heartbeat_ms = quorum.heartbeat_ms;
   trailing_entries_ = options.trailing_entries;
@@ -63,11 +64,17 @@ Result<LogIndex> RaftRunner::propose(Bytes payload) {
   return index;
 }
 
-Result<LogIndex> RaftRunner::change_membership(raft::ChangeKind kind, BrokerId node) {
+Result<LogIndex> RaftRunner::change_membership(raft::ChangeKind kind, BrokerId node, const Uuid& directory) {
   if (failed_ || !raft_) return Error(ErrorCode::not_controller, "the metadata log has failed");
-  Result<LogIndex> index = raft_->change_membership(kind, node, env_.clock->now());
+  Result<LogIndex> index = raft_->change_membership(kind, node, env_.clock->now(), directory);
   pump_soon();
   return index;
+}
+
+void RaftRunner::restart_peer(BrokerId node) {
+  if (failed_ || !raft_) return;
+  raft_->restart_peer(node);
+  pump_soon();
 }
 
 Status RaftRunner::transfer_leadership(BrokerId to) {

@@ -33,6 +33,7 @@ class RaftRunner {
     raft::Membership initial;
     /// See raft::Options::may_vote.
     bool may_vote = true;
+    Uuid directory;
     int64_t election_timeout_ms = 1000;
     int64_t heartbeat_ms = 250;
   };
@@ -66,7 +67,11 @@ class RaftRunner {
   /// kafka_storage_error (failed, or no space: then only until there is some again).
   Result<LogIndex> propose(Bytes payload);
   /// As raft::Raft::change_membership.
-  Result<LogIndex> change_membership(raft::ChangeKind kind, BrokerId node);
+  Result<LogIndex> change_membership(raft::ChangeKind kind, BrokerId node, const Uuid& directory = {});
+  /// As raft::Raft::restart_peer.
+  void restart_peer(BrokerId node);
+  /// As raft::Raft::may_vote.
+  bool may_vote() const { return raft_->may_vote(); }
   /// As raft::Raft::transfer_leadership.
   Status transfer_leadership(BrokerId to);
   /// Keeps the state as of committed entry `index`, so that the entries before it may go. `state` is made on

@@ -66,7 +66,7 @@ void Raft::become_leader() {
 }
 
 void Raft::on_vote_request(const Message& m, const VoteRequest& request) {
-  if (!options_.may_vote) {
+  if (!may_vote()) {
     send(m.from, hard_.term, VoteReply{request.pre, false}, true);
     return;
   }

@@ -13,7 +13,7 @@ void insert_node(std::vector<NodeId>& nodes, NodeId node) {
 
 }  // namespace
 
-Result<LogIndex> Raft::change_membership(ChangeKind kind, NodeId node, Now now) {
+Result<LogIndex> Raft::change_membership(ChangeKind kind, NodeId node, Now now, const Uuid& directory) {
   see(now);
   if (role_ != Role::leader || transfer_to_ != kNobody)
     return Error(ErrorCode::not_controller, "not the leader");
@@ -37,6 +37,11 @@ Result<LogIndex> Raft::change_membership(ChangeKind kind, NodeId node, Now now) 
       }
       std::erase(next.learners, node);
       insert_node(next.voters, node);
+      if (!directory.is_zero()) {
+        next.directories.emplace_back(node, directory);
+        std::sort(next.directories.begin(), next.directories.end(),
+                  [](const auto& a, const auto& b) { return a.first < b.first; });
+      }
       break;
     }
     case ChangeKind::remove:
@@ -46,6 +51,7 @@ Result<LogIndex> Raft::change_membership(ChangeKind kind, NodeId node, Now now) 
       }
       std::erase(next.voters, node);
       std::erase(next.learners, node);
+      std::erase_if(next.directories, [node](const auto& d) { return d.first == node; });
       break;
   }
   const LogIndex index = log_.last_index() + 1;
@@ -53,6 +59,22 @@ Result<LogIndex> Raft::change_membership(ChangeKind kind, NodeId node, Now now) 
   refresh_progress();
   replicate_all();
   return index;
+}
+
+bool Raft::may_vote() const {
+  const Uuid* directory = membership().directory_of(options_.self);
+  return directory != nullptr ? *directory == options_.directory : options_.may_vote;
+}
+
+void Raft::restart_peer(NodeId node) {
+  const auto at = progress_.find(node);
+  if (role_ != Role::leader || at == progress_.end()) return;
+  Progress p;
+  p.next = log_.last_index() + 1;
+  p.last_heard_ms = at->second.last_heard_ms;
+  p.next_beat_ms = now_ms_;
+  at->second = std::move(p);
+  replicate(node, at->second, true);
 }
 
 }  // namespace millrace::raft

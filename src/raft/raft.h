@@ -52,8 +52,12 @@ struct Options {
   uint64_t snapshot_bytes_max = uint64_t{2} << 30;  // refused from a leader
   int64_t trailing_entries = 1000;                  // kept behind a snapshot for followers that lag a little
   int64_t promotable_lag = 100;                     // entries a learner may miss when it becomes a voter
+  /// What this node knows lies here. A membership that has another directory for it speaks of one that is
+  /// lost.
+  Uuid directory;
   /// False: a voter that has lost what it knew. It follows and acknowledges what it holds, but neither stands
-  /// for election nor grants a vote: it may have forgotten entries and votes that others count on.
+  /// for election nor grants a vote: it may have forgotten entries and votes that others count on. In force
+  /// while no membership says with which directory this node votes.
   bool may_vote = true;
 };
 
@@ -111,7 +115,12 @@ class Raft {
   Result<LogIndex> propose(std::span<const Slice> payloads, Now now);
   /// Errors: not_controller; invalid_argument (no such node, the last voter, too far behind);
   /// concurrent_transactions (another change, or the leader's first entry, is not committed yet: try again).
-  Result<LogIndex> change_membership(ChangeKind kind, NodeId node, Now now);
+  /// `directory`: what a learner that is promoted votes with; zero: not recorded.
+  Result<LogIndex> change_membership(ChangeKind kind, NodeId node, Now now, const Uuid& directory = {});
+  /// `node` says that it began anew: what it once acknowledged is found out again.
+  void restart_peer(NodeId node);
+  /// Whether this node's directory is one it may vote with, if it is a voter.
+  bool may_vote() const;
   /// Hands leadership to a voter; given up after an election timeout. Errors: not_controller,
   /// invalid_argument.
   Status transfer_leadership(NodeId to, Now now);
@@ -168,7 +177,7 @@ class Raft {
   // raft.cc
   void see(Now now) { now_ms_ = std::max(now_ms_, now.mono_ms); }
   bool is_voter() const { return membership().is_voter(options_.self); }
-  bool may_stand() const { return is_voter() && options_.may_vote; }
+  bool may_stand() const { return is_voter() && may_vote(); }
   void become_follower(Term term, NodeId leader);
   void reset_election_timer();
   uint64_t next_random();

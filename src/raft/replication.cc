@@ -94,6 +94,8 @@ void Raft::on_append_reply(const Message& m, const AppendReply& reply) {
   if (p.flow == Flow::snapshot) return;
   if (p.flow == Flow::replicate ? reply.prev_index <= p.match : reply.prev_index != p.next - 1)
     return;  // stale
+  // It lacks what it once acknowledged: its disk was lost. Asking again above that would go on for ever.
+  if (reply.prev_index <= p.match) p.match = LogIndex(0);
   p.flow = Flow::probe;
   p.inflight.clear();
   p.probing = false;

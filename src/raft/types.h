@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "base/uuid.h"
 
 namespace millrace::raft {
 
@@ -34,7 +36,11 @@ struct Entry {
 struct Membership {
   std::vector<NodeId> voters;
   std::vector<NodeId> learners;
+  /// The directories that voters vote with, as far as they were made voters after the founding; ascending.
+  /// Such a node votes with no other: one that lost its directory has forgotten what it promised.
+  std::vector<std::pair<NodeId, Uuid>> directories{};
 
+  const Uuid* directory_of(NodeId node) const;
   bool is_voter(NodeId node) const;
   bool is_learner(NodeId node) const;
   bool contains(NodeId node) const { return is_voter(node) || is_learner(node); }
@@ -42,9 +48,11 @@ struct Membership {
   bool operator==(const Membership&) const = default;
 };
 
-/// count of voters u32 | voters i32 each | count of learners u32 | learners i32 each, big-endian.
+/// count of voters u32 | voters i32 each | count of learners u32 | learners i32 each | if there are any:
+/// count of directories u32 | node i32, directory id 16 bytes each; big-endian.
 Bytes encode_membership(const Membership& membership);
-/// Error: corrupt (lengths, not sorted, a node twice, no voter).
+/// Error: corrupt (lengths, not sorted, a node twice, no voter, a
+/// directory of none).
 Result<Membership> decode_membership(ByteView bytes);
 
 /// What must survive a crash besides log and snapshot.

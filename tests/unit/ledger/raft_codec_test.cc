@@ -12,7 +12,8 @@ raft::Message raft_message(decltype(raft::Message::body) body) {
   return {raft::NodeId(1), raft::NodeId(2), Term(7), std::move(body)};
 }
 
-const raft::Membership kThree{{raft::NodeId(1), raft::NodeId(2)}, {raft::NodeId(3)}};
+const raft::Membership kThree{
+    {raft::NodeId(1), raft::NodeId(2)}, {raft::NodeId(3)}, {{raft::NodeId(2), Uuid{{4, 2}}}}};
 
 }  // namespace
 

@@ -61,6 +61,30 @@ TEST_CASE("memberships survive encoding, and damage is noticed") {
   CHECK(decode_membership(huge).code() == ErrorCode::corrupt);
 }
 
+TEST_CASE("the directories of voters survive encoding, and damage is noticed") {
+  const Membership m{
+      {NodeId(1), NodeId(2), NodeId(7)}, {NodeId(3)}, {{NodeId(2), {{5}}}, {NodeId(7), {{6}}}}};
+  const Bytes bytes = encode_membership(m);
+  CHECK(decode_membership(bytes).value() == m);
+  CHECK(*m.directory_of(NodeId(7)) == Uuid{{6}});
+  CHECK(m.directory_of(NodeId(1)) == nullptr);
+  const size_t without = encode_membership({m.voters, m.learners}).size();
+  for (size_t n = 0; n < bytes.size(); ++n) {
+    // What came before there were directories is whole without them.
+    CHECK(decode_membership(ByteView(bytes).first(n)).ok() == (n == without));
+  }
+  Bytes longer = bytes;
+  longer.push_back(0);
+  CHECK(decode_membership(longer).code() == ErrorCode::corrupt);
+  const auto wrong = [&m](std::vector<std::pair<NodeId, Uuid>> directories) {
+    return decode_membership(encode_membership({m.voters, m.learners, std::move(directories)})).code();
+  };
+  CHECK(wrong({{NodeId(3), {{5}}}}) == ErrorCode::corrupt);
+  CHECK(wrong({{NodeId(9), {{5}}}}) == ErrorCode::corrupt);
+  CHECK(wrong({{NodeId(7), {{5}}}, {NodeId(2), {{5}}}}) == ErrorCode::corrupt);
+  CHECK(wrong({{NodeId(2), {{5}}}, {NodeId(2), {{5}}}}) == ErrorCode::corrupt);
+}
+
 TEST_CASE("a store that does not hang together does not open") {
   const HardState hard{Term(5), kNobody};
   CHECK(open_error({hard, {}, {plain_entry(1, 1), plain_entry(2, 3)}, {}}) == ErrorCode::none);

@@ -24,6 +24,14 @@ class Story {
   }
 
   void add(int id) { open(id, {}); }
+  /// A node that is not what it was: it knows nothing, and that it has forgotten something.
+  void come_back_empty(int id, const Uuid& directory) {
+    const Options before = options_;
+    options_.may_vote = false;
+    options_.directory = directory;
+    open(id, {});
+    options_ = before;
+  }
   /// A node that starts from what a disk holds.
   void open(int id, Restored restored) {
     Options o = options_;

@@ -285,6 +285,81 @@ TEST_CASE("story: a new voter comes as a learner, an old one leaves, the leader 
   CHECK(s[1].next_deadline_mono_ms() == kNoDeadline);  // it never stands again
 }
 
+TEST_CASE("story: a voter that lost its directory follows, and votes once it has been replaced") {
+  const Uuid fresh{{7}};
+  Story s(3);
+  s.time_out(1);
+  s.settle();
+  s.propose(1, "a");
+  s.settle();
+  s.come_back_empty(3, fresh);
+  // The leader thinks that it has everything: it is told otherwise, or finds out with the next entry.
+  CHECK(s[3].log().last_index() == LogIndex(0));
+  s[1].restart_peer(NodeId(3));
+  s.settle();
+  CHECK(s[3].log().last_index() == s[1].log().last_index());
+  s.come_back_empty(3, fresh);
+  s.propose(1, "b");
+  s.settle();
+  CHECK(s[3].log().last_index() == s[1].log().last_index());
+  CHECK_FALSE(s[3].may_vote());
+  s.isolate(1);
+  s.pass(5000);
+  s.time_out(2);
+  s.settle();
+  CHECK_FALSE(s[2].leads());  // one of three
+  s.rejoin(1);
+  s.pass(5000);
+  s.time_out(1);
+  s.settle();
+  CHECK_FALSE(s[1].leads());  // the newcomer gives no vote, and 2 has heard of nobody: asked again it does
+  s.time_out(1);
+  s.settle();
+  REQUIRE(s[1].leads());
+
+  REQUIRE(s[1].change_membership(ChangeKind::remove, NodeId(3), s.now()).ok());
+  s.settle();
+  REQUIRE(s[1].change_membership(ChangeKind::add_learner, NodeId(3), s.now()).ok());
+  s.settle();
+  CHECK_FALSE(s[3].may_vote());
+  REQUIRE(s[1].change_membership(ChangeKind::promote_learner, NodeId(3), s.now(), fresh).ok());
+  s.settle();
+  CHECK(*s[2].membership().directory_of(NodeId(3)) == fresh);
+  CHECK(s[3].may_vote());
+  s.isolate(1);
+  s.pass(5000);
+  s.time_out(2);
+  s.settle();
+  s.time_out(2);
+  s.settle();
+  CHECK(s[2].leads());  // with its vote
+
+  // Lost again: what the log says of the directory before gives the next one no vote.
+  s.come_back_empty(3, Uuid{{8}});
+  s[2].restart_peer(NodeId(3));
+  s.settle();
+  CHECK(s[3].log().last_index() == s[2].log().last_index());
+  CHECK(s[3].membership().is_voter(NodeId(3)));
+  CHECK_FALSE(s[3].may_vote());
+  s.rejoin(1);
+}
+
+TEST_CASE("what a removed voter voted with is forgotten") {
+  Story s(2);
+  s.time_out(1);
+  s.settle();
+  s.add(3);
+  REQUIRE(s[1].change_membership(ChangeKind::add_learner, NodeId(3), s.now()).ok());
+  s.settle();
+  REQUIRE(s[1].change_membership(ChangeKind::promote_learner, NodeId(3), s.now(), Uuid{{9}}).ok());
+  s.settle();
+  REQUIRE(s[1].membership().directory_of(NodeId(3)) != nullptr);
+  CHECK(s[1].membership().directory_of(NodeId(1)) == nullptr);
+  REQUIRE(s[1].change_membership(ChangeKind::remove, NodeId(3), s.now()).ok());
+  s.settle();
+  CHECK(s[2].membership().directories.empty());
+}
+
 TEST_CASE("story: nobody votes while the leader is heard") {
   Story s(3);
   s.time_out(1);
