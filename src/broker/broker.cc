@@ -693,7 +693,7 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
                              !is_registered(*change.image)};
     spec.leads = leads;
     spec.expendable = !withheld && state.leader != kNoBroker && state.leader != config_.node_id &&
-                      !is_among(state.isr, config_.node_id) && !is_among(state.elr, config_.node_id);
+                      !contains(state.isr, config_.node_id) && !contains(state.elr, config_.node_id);
     Result<PartitionHost::OpenPlan> plan = host_.plan(std::move(spec));
     if (!plan.ok()) {
       trace_.error("{}-{}: {}", topic->name, i, plan.error().message);
