@@ -178,8 +178,10 @@ if [ -n "$release" ]; then
     scripts/client_zoo --install-only --only confluent,java-tools > "$logs/kafka-exchange-install.log" 2>&1
     if [ -x build/zoo/venv/bin/python ] && compgen -G 'build/zoo/java/tools/kafka_2.13-*.jar' > /dev/null; then
       suite kafka-exchange build/zoo/venv/bin/python tests/e2e/kafka_exchange.py
+      suite admin-client python3 tests/e2e/admin_client.py
     else
       skip kafka-exchange "Apache Kafka's jars could not be installed (see kafka-exchange-install.log)"
+      skip admin-client "Apache Kafka's jars could not be installed (see kafka-exchange-install.log)"
     fi
     run bench-idle bench/idle
   fi

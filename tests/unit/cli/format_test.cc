@@ -230,5 +230,12 @@ TEST_CASE("completion scripts know the tree") {
   CHECK(completion_script(root, "cmd").code() == ErrorCode::invalid_argument);
 }
 
+TEST_CASE("reassignments are read as people write them") {
+  CHECK(parse_reassignment("t:0=1,2,3").value() == ReassignmentSpec{"t", {0}, {1, 2, 3}});
+  CHECK(parse_reassignment("a.b:0,2-3=4").value() == ReassignmentSpec{"a.b", {0, 2, 3}, {4}});
+  for (const char* wrong : {"t:0", "t=1", ":0=1", "t:0=", "t:0=1,1", "t:x=1", "t:0=a", "", "t:-1=2"})
+    CHECK(parse_reassignment(wrong).code() == ErrorCode::invalid_argument);
+}
+
 }  // namespace
 }  // namespace millrace::cli
