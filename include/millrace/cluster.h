@@ -77,7 +77,8 @@ class MILLRACE_API Cluster {
   void kill(int broker);
   /// Ends a broker cleanly: what it leads is led by others first.
   void stop(int broker);
-  /// Starts a broker that was killed or stopped, on its own data; it serves when this returns.
+  /// Starts a broker that was killed or stopped, on its own data. It serves when this returns, unless it
+  /// cannot yet: most brokers must run, and it must not be isolated.
   void start(int broker, std::chrono::milliseconds timeout = std::chrono::seconds(60));
   /// Lets a broker stand still, as SIGSTOP would: connections stay open, nothing is read or answered.
   void pause(int broker);

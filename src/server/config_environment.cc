@@ -20,7 +20,8 @@ constexpr std::string_view kImageVariables[] = {
 };
 constexpr std::string_view kImagePrefixes[] = {"JMX_", "LOG4J_", "TOOLS_LOG4J_"};
 // Ours, read by the command line tool or the image.
-constexpr std::string_view kMillraceVariables[] = {"BOOTSTRAP_SERVERS", "CONFIG", "DATA", "HOME", "VERSION"};
+constexpr std::string_view kMillraceVariables[] = {"BOOTSTRAP", "BOOTSTRAP_SERVERS", "CONFIG", "DATA", "HOME",
+                                                   "VERSION"};
 
 bool is_digit(char c) {
   return c >= '0' && c <= '9';

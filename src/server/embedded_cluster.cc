@@ -346,7 +346,18 @@ Status EmbeddedCluster::start(int broker, milliseconds timeout) {
     TRY(take_down(*slot, false));  // of a start that failed
     TRY(launch(*slot));
   }
+  // It will serve when others, or the gate, let it: that may take another command.
+  if (!has_quorum() || slot->reach != Reach::everyone) return {};
   return wait_served(*slot, steady_clock::now() + timeout, nullptr);
+}
+
+// Whether enough of them run and reach each other.
+bool EmbeddedCluster::has_quorum() const {
+  const auto counts = [](const std::unique_ptr<Slot>& s) {
+    const BrokerState state = s->state();
+    return s->reach == Reach::everyone && (state == BrokerState::running || state == BrokerState::starting);
+  };
+  return 2 * std::count_if(slots_.begin(), slots_.end(), counts) > static_cast<ptrdiff_t>(slots_.size());
 }
 
 Status EmbeddedCluster::kill(int broker) {
@@ -417,6 +428,7 @@ std::vector<BrokerReport> EmbeddedCluster::report() {
     r.address = {kHost, slot->port};
     r.directory = slot->directory;
     r.error = slot->error;
+    if (slot->node && r.state == BrokerState::stopped) r.error = slot->outcome.get().error().message;
     const View view = r.state == BrokerState::running ? slot->node->view(kViewTimeout) : nullptr;
     if (view) {
       const BrokerId self{slot->id};

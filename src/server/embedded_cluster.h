@@ -74,7 +74,8 @@ class EmbeddedCluster {
   Status close();
 
   // One at a time, from any thread. Errors: invalid_argument (no such broker, or not in a state for it).
-  /// Waits up to `timeout` until it serves; timed_out: it goes on starting.
+  /// Waits up to `timeout` until it serves (timed_out: it goes on starting); not if it cannot, because too
+  /// few brokers run or because it is isolated.
   Status start(int broker, std::chrono::milliseconds timeout);
   /// At once and without any cleaning up, as kill -9 would.
   Status kill(int broker);
@@ -113,6 +114,7 @@ class EmbeddedCluster {
   Status wait_served(Slot& slot, std::chrono::steady_clock::time_point until,
                      const std::function<bool()>& give_up);
   Result<Slot*> find(int broker);
+  bool has_quorum() const;
   /// Takes the node out of its slot, stopping it; with `killing` as kill -9 would.
   Status take_down(Slot& slot, bool killing);
   /// Of those that run and reach others.

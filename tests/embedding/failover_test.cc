@@ -149,6 +149,21 @@ TEST_CASE("a leader that stands still or is cut off is replaced, and comes back"
   CHECK(client.read("orders", static_cast<size_t>(sent)) == numbers(sent));
 }
 
+TEST_CASE("all brokers are killed at once and come back", "[cluster]") {
+  Cluster cluster({.brokers = 3});
+  TestClient client(cluster.bootstrap_servers());
+  client.create_topic("orders");
+  cluster.wait_until_ready(20s);
+  for (int i = 0; i < 20; ++i) (void)client.send("orders", "record " + std::to_string(i));
+  for (int broker = 1; broker <= 3; ++broker) cluster.kill(broker);
+  CHECK_FALSE(cluster.controller());
+  CHECK_THROWS_AS(cluster.wait_until_ready(0s), ClusterError);
+  for (int broker = 1; broker <= 3; ++broker) cluster.start(broker);
+  cluster.wait_until_ready(30s);
+  CHECK(client.send("orders", "record 20").offset == 20);
+  CHECK(client.read("orders", 21) == numbers(21));
+}
+
 TEST_CASE("data in a directory of one's own outlive the cluster", "[cluster]") {
   const std::filesystem::path directory =
       std::filesystem::temp_directory_path() / ("millrace-embedding-" + std::to_string(::getpid()));
