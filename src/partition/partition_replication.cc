@@ -266,6 +266,14 @@ void Partition::set_fetcher(std::shared_ptr<DataWaiter> fetcher, uint64_t tag) {
   fetcher_told_ = false;
 }
 
+void Partition::sync_tail(io::Loop& loop) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!log_ || !config_->fsync || sync_scheduled_ || log_->durable_end() >= log_->log_end_offset()) return;
+  }
+  begin_sync(loop, log::SyncScope::records);
+}
+
 std::optional<replica::FetchPosition> Partition::next_fetch(Now now) {
   const std::lock_guard lock(mutex_);
   if (!follower_ || offline() || cut_) return std::nullopt;

@@ -57,6 +57,7 @@ void ReplicaFetcher::do_follow(const std::shared_ptr<Partition>& partition) {
   owing_.erase(tag);
   std::erase(forgotten_, key);
   partition->set_fetcher(shared_from_this(), tag);
+  partition->sync_tail(*env_.loop);
   if (!e.cutting) idle_.insert(tag);
   kick();
   pump();

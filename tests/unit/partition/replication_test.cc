@@ -278,6 +278,37 @@ TEST_CASE("a follower that has caught up is proposed, and counts from then on", 
   CHECK(c.one.partition->usage().isr_shrinks == 1);
 }
 
+TEST_CASE("a follower that comes back from a crash joins without waiting for an append", "[replication]") {
+  Cluster c;
+  REQUIRE(c.lead(1, 1, {1, 2}).ok());
+  c.follow(2, 1, 1);
+  c.follow(3, 1, 1);
+  (void)c.one.append({.count = 3});
+  c.one.run_all();
+  c.catch_up(2, 1);
+  c.catch_up(3, 1);
+  c.three.partition.reset();
+  c.three.open();  // knowing of no durable end: the commit file was behind
+  CHECK(c.three.end() == Offset(3));
+  CHECK(c.three.durable() == Offset(0));
+  REQUIRE(c.lead(1, 2, {1, 2}, 1).ok());
+  c.follow(2, 2, 1);
+  c.follow(3, 2, 1);
+  c.catch_up(2, 1);
+  c.catch_up(3, 1);
+  CHECK_FALSE(c.one.partition->tick(c.one.clock.now()).has_value());
+  c.three.loop.in_tick([&] { c.three.partition->sync_tail(c.three.loop); });
+  c.three.run_all();
+  CHECK(c.three.durable() == Offset(3));
+  c.catch_up(3, 1);
+  const auto proposal = c.one.partition->tick(c.one.clock.now());
+  REQUIRE(proposal.has_value());
+  CHECK(proposal->isr.size() == 3);
+  // All is synced: it does nothing a second time.
+  c.three.loop.in_tick([&] { c.three.partition->sync_tail(c.three.loop); });
+  CHECK_FALSE(c.three.run_disk());
+}
+
 TEST_CASE("who was in sync before it might join is proposed without another fetch", "[replication]") {
   Cluster c;
   Partition::Leadership fenced = c.leadership(1, {1, 2}, 0);
