@@ -31,6 +31,7 @@ class LogOpener {
   Status name_the_topic();
   Status clean_up_names();
   Status finish_swap(Offset offset);
+  Status drop_deleted();
   Status load_segments();
   Status check_may_be_empty() const;
   Status begin_empty();
@@ -121,24 +122,20 @@ Status LogOpener::remove_leftover(const std::string& name) {
 // does not say whose they are.
 Status LogOpener::name_the_topic() {
   const Result<std::optional<PartitionMetadata>> known = read_partition_metadata(log_.disk_, log_.directory_);
-  if (known && known->has_value()) {
-    if ((*known)->topic_id == params_.topic_id) {
-      if (params_.clean_shutdown) return {};
-      // What a killed process left in the page cache reads well and may still be lost: recovery is about to
-      // vouch for the records, which nobody could assign to a topic without it.
-      TRY_ASSIGN(const std::shared_ptr<io::File> file,
-                 log_.disk_.open(path(kPartitionMetadataName), io::OpenMode::write));
-      TRY(file->sync());
-      return log_.disk_.sync_directory(log_.directory_);
+  const bool named = known && known->has_value();
+  if (named) {
+    // After an unclean stop nobody knows whether it came to the disk: written again, synced with the records.
+    if ((*known)->topic_id == params_.topic_id && params_.clean_shutdown) return {};
+    if ((*known)->topic_id != params_.topic_id) {
+      return Error(ErrorCode::corrupt,
+                   fmt::format("{} belongs to topic id {}, not {}", log_.directory_,
+                               (*known)->topic_id.to_string(), params_.topic_id.to_string()));
     }
-    return Error(ErrorCode::corrupt,
-                 fmt::format("{} belongs to topic id {}, not {}", log_.directory_,
-                             (*known)->topic_id.to_string(), params_.topic_id.to_string()));
   }
   if (!known && known.code() != ErrorCode::parse_error) return known.error();
   TRY_ASSIGN(const std::shared_ptr<io::File> file,
              log_.disk_.open(path(kPartitionMetadataName), io::OpenMode::create));
-  TRY(file->truncate(0));
+  if (!named) TRY(file->truncate(0));
   TRY(file->write_at(0, as_bytes(encode_partition_metadata({.topic_id = params_.topic_id}))));
   log_.unsynced_.push_back(file);
   ++log_.names_version_;
@@ -178,6 +175,7 @@ Status LogOpener::clean_up_names() {
   std::sort(bases_.begin(), bases_.end());
   std::sort(log_.snapshots_.begin(), log_.snapshots_.end());
   for (const Offset offset : swaps) TRY(finish_swap(offset));
+  TRY(drop_deleted());
   for (const auto& [name, parsed] : indexes) {
     if (!std::binary_search(bases_.begin(), bases_.end(), parsed.offset)) TRY(remove_leftover(name));
   }
@@ -230,6 +228,19 @@ Status LogOpener::begin_empty() {
              Segment::create(log_.disk_, log_.directory_, params_.log_start_offset));
   log_.segments_.push_back(std::move(fresh));
   ++log_.names_version_;
+  return {};
+}
+
+// Segments below where the log begins were about to go. What is wrong with them, or missing between them, is
+// nobody's loss, and no reason to cut what lies above.
+Status LogOpener::drop_deleted() {
+  if (params_.clean_shutdown) return {};
+  size_t gone = 0;
+  while (gone + 1 < bases_.size() && bases_[gone + 1] <= params_.log_start_offset) {
+    TRY(remove_leftover(file_name(bases_[gone], FileKind::log)));
+    ++gone;
+  }
+  bases_.erase(bases_.begin(), bases_.begin() + static_cast<std::ptrdiff_t>(gone));
   return {};
 }
 

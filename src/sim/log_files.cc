@@ -28,9 +28,10 @@ std::vector<SegmentFile> segment_files(const SimDisk& disk, const std::string& d
 
 }  // namespace
 
-FoundLog find_log(const SimDisk& disk, const std::string& directory) {
+FoundLog find_log(const SimDisk& disk, const std::string& directory, int64_t log_start) {
   FoundLog found;
-  const std::vector<SegmentFile> files = segment_files(disk, directory);
+  std::vector<SegmentFile> files = segment_files(disk, directory);
+  while (files.size() > 1 && files[1].base <= log_start) files.erase(files.begin());
   if (files.empty()) return found;
   found.end = files.front().base;
   for (size_t i = 0; i < files.size(); ++i) {

@@ -15,7 +15,8 @@ struct FoundLog {
   bool torn = false;           // there are bytes after it
   bool segments_lost = false;  // there are segments after it
 };
-FoundLog find_log(const SimDisk& disk, const std::string& directory);
+/// Segments wholly below `log_start` are none.
+FoundLog find_log(const SimDisk& disk, const std::string& directory, int64_t log_start);
 
 struct FoundBatch {
   std::string path;

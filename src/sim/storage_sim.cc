@@ -510,7 +510,7 @@ bool StorageSim::start_once(Stop after) {
     std::optional<FoundLog> found;
     if (!plan->create) {
       if (options_.bugs.checkpoint_ahead) plan->recovery_point = Offset(slot.model.end());
-      found = find_log(disk_, plan->path);
+      found = find_log(disk_, plan->path, plan->clean ? 0 : plan->log_start.v);
       if (found->end < plan->log_start.v) found->end = plan->log_start.v;
     }
     slot.path = plan->path;

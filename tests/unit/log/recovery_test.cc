@@ -573,6 +573,26 @@ TEST_CASE("snapshots: a damaged one is passed over, one beyond the recovery poin
   CHECK(f.log->producers().encode_snapshot() == state);
 }
 
+TEST_CASE("what is missing below the log start is no reason to cut what lies above") {
+  Fixture f;
+  f.config.segment_bytes = 1000;
+  f.open();
+  for (int i = 0; i < 60; ++i) f.append(BatchSpec{});
+  REQUIRE(f.log->flush().ok());
+  const auto segments = f.log->segments();
+  REQUIRE(segments.size() > 4);
+  f.log.reset();
+  f.disk.erase(f.path(segments[1].base_offset, FileKind::log));
+  OpenParams p = f.params();
+  p.log_start_offset = segments[3].base_offset;
+  f.open(p);
+  CHECK(f.log->log_start_offset() == segments[3].base_offset);
+  CHECK(f.log->log_end_offset() == Offset(60));
+  CHECK(f.log->segments().front().base_offset == segments[3].base_offset);
+  CHECK_FALSE(f.disk.exists(f.path(segments[0].base_offset, FileKind::log)));
+  CHECK_FALSE(f.disk.exists(f.path(segments[0].base_offset, FileKind::offset_index)));
+}
+
 TEST_CASE("a log start beyond what survived begins the log anew there") {
   Fixture f;
   f.open();
