@@ -618,6 +618,8 @@ void Broker::next_change() {
   changing_ = true;
   std::shared_ptr<Change> change = std::move(changes_.front());
   changes_.pop_front();
+  leader_throttle_->set_rate(setting_int(*change->image, "leader.replication.throttled.rate"));
+  follower_throttle_->set_rate(setting_int(*change->image, "follower.replication.throttled.rate"));
   // A changed configuration of a broker may be the default of any topic.
   bool every_topic = false;
   for (const meta::ConfigResource& r : change->delta.configs) {
@@ -720,6 +722,7 @@ partition::Partition::Leadership Broker::leadership_of(const meta::Image& image,
 
 // Follows at once; leading may block and is begun elsewhere.
 void Broker::settle_role(const PartitionRef& partition, const meta::Partition& state) {
+  partition->note_in_sync(contains(state.isr, config_.node_id));
   if (state.leader == config_.node_id) {
     if (state.replicas.size() > 1) {
       replication_.lead(partition);
@@ -762,6 +765,7 @@ Replication::Environment Broker::replication_environment() {
     const meta::Endpoint* at = endpoint_of(*view_->image, broker, config_.internal->name);
     return at == nullptr ? std::nullopt : std::optional(io::Endpoint{at->host, at->port});
   };
+  e.throttle = follower_throttle_;
   e.settings = [this] { return fetcher_settings(); };
   e.alter = [this](control::AlterPartition request,
                    std::function<void(Result<control::AlterPartitionReply>)> done) {
@@ -924,7 +928,7 @@ std::shared_ptr<const partition::PartitionConfig> Broker::partition_config(const
                                                                            std::string_view topic) const {
   const meta::ConfigView settings(image, config_.node_id, *config_.settings);
   return std::make_shared<const partition::PartitionConfig>(
-      partition_config_of(meta::topic_config(settings, topic)));
+      partition_config_of(meta::topic_config(settings, topic), config_.node_id));
 }
 
 // --- what handlers ask ---

@@ -101,6 +101,8 @@ class Broker {
   /// Bytes that fetches may have in memory from cold reads.
   const std::shared_ptr<ColdReadBudget>& cold_reads() const { return cold_reads_; }
   const std::string& cluster_id() const { return host_.cluster_id(); }
+  /// Of what throttled replicas fetch here. From any loop.
+  partition::ReplicationThrottle& leader_throttle() { return *leader_throttle_; }
 
   /// The value of a broker key in force, as `image` has it.
   std::optional<std::string> setting(const meta::Image& image, std::string_view key) const;
@@ -279,6 +281,10 @@ class Broker {
   Trace trace_;
   std::vector<std::unique_ptr<Shard>> shards_;
   const std::shared_ptr<ColdReadBudget> cold_reads_ = std::make_shared<ColdReadBudget>(kColdReadBytesMax);
+  const std::shared_ptr<partition::ReplicationThrottle> leader_throttle_ =
+      std::make_shared<partition::ReplicationThrottle>();
+  const std::shared_ptr<partition::ReplicationThrottle> follower_throttle_ =
+      std::make_shared<partition::ReplicationThrottle>();
   PartitionHost host_;
   Peers peers_;
   MetadataLedger ledger_;

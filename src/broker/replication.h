@@ -25,6 +25,7 @@ class Replication {
     const io::Clock* clock = nullptr;
     Trace trace;
     BrokerId self = kNoBroker;
+    std::shared_ptr<partition::ReplicationThrottle> throttle;  // follower.replication.throttled.rate
     /// Where the internal listener of a broker is reached, as far as it is known.
     std::function<std::optional<io::Endpoint>(BrokerId)> address;
     std::function<partition::ReplicaFetcher::Settings()> settings;

@@ -29,7 +29,24 @@ record::TopicCompression compression_of(meta::TopicCompression c) {
 
 }  // namespace
 
-partition::PartitionConfig partition_config_of(const meta::TopicConfig& c) {
+partition::ThrottledPartitions throttled_partitions(const std::vector<std::string>& replicas, BrokerId self) {
+  partition::ThrottledPartitions out;
+  for (const std::string& item : replicas) {
+    const size_t colon = item.find(':');
+    if (item == "*") {
+      out.all = true;
+    } else if (colon != std::string::npos) {
+      const auto partition = meta::parse_config_int(std::string_view(item).substr(0, colon));
+      const auto broker = meta::parse_config_int(std::string_view(item).substr(colon + 1));
+      if (partition.ok() && broker.ok() && *broker == self.v && *partition >= 0 && *partition <= INT32_MAX)
+        out.numbers.push_back(static_cast<int32_t>(*partition));
+    }
+  }
+  std::sort(out.numbers.begin(), out.numbers.end());
+  return out;
+}
+
+partition::PartitionConfig partition_config_of(const meta::TopicConfig& c, BrokerId self) {
   partition::PartitionConfig out;
   out.log.segment_bytes = c.log.segment_bytes;
   out.log.segment_ms = c.log.segment_ms;
@@ -63,6 +80,8 @@ partition::PartitionConfig partition_config_of(const meta::TopicConfig& c) {
   out.flush_messages = c.flush_messages;
   out.flush_ms = c.flush_ms;
   out.min_insync_replicas = static_cast<size_t>(std::max<int32_t>(c.min_insync_replicas, 1));
+  out.throttled_as_leader = throttled_partitions(c.leader_throttled_replicas, self);
+  out.throttled_as_follower = throttled_partitions(c.follower_throttled_replicas, self);
   return out;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "control/requests.h"
 #include "meta/topic_config.h"
@@ -11,7 +12,11 @@ namespace millrace::broker {
 
 class Broker;
 
-partition::PartitionConfig partition_config_of(const meta::TopicConfig& config);
+/// For the replicas of broker `self`.
+partition::PartitionConfig partition_config_of(const meta::TopicConfig& config, BrokerId self);
+
+/// Which of "partition:broker" pairs, or "*", are about `self`; what is neither is passed over.
+partition::ThrottledPartitions throttled_partitions(const std::vector<std::string>& replicas, BrokerId self);
 
 /// What is asked of the controller when a topic is created because somebody used it: the broker's defaults,
 /// or for

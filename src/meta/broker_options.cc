@@ -130,10 +130,11 @@ const OptionDef kBrokerOptions[] = {
     {.name = "follower.replication.throttled.rate",
      .type = ConfigType::int64,
      .default_value = "9223372036854775807",
-     .doc = "Bytes a second that the throttled replicas of this broker fetch; recorded, not enforced.",
+     .doc =
+         "Bytes a second that the throttled replicas of this broker fetch while they are not in sync; at 0 "
+         "nothing.",
      .min = 0,
-     .mode = OptionMode::per_broker,
-     .used = false},
+     .mode = OptionMode::per_broker},
     {.name = "group.initial.rebalance.delay.ms",
      .type = ConfigType::int32,
      .default_value = "3000",
@@ -177,10 +178,11 @@ const OptionDef kBrokerOptions[] = {
     {.name = "leader.replication.throttled.rate",
      .type = ConfigType::int64,
      .default_value = "9223372036854775807",
-     .doc = "Bytes a second that this broker sends to throttled replicas; recorded, not enforced.",
+     .doc = "Bytes a second that this broker sends of throttled partitions to replicas that are not in sync; "
+            "at 0 "
+            "nothing.",
      .min = 0,
-     .mode = OptionMode::per_broker,
-     .used = false},
+     .mode = OptionMode::per_broker},
     {.name = "listener.security.protocol.map",
      .type = ConfigType::string,
      .default_value = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",

@@ -109,6 +109,8 @@ TopicConfig topic_config(const ConfigView& view, std::string_view topic) {
   c.log_append_time = read.is("message.timestamp.type", "LogAppendTime");
   c.min_insync_replicas = read.number32("min.insync.replicas");
   c.unclean_leader_election = read.flag("unclean.leader.election.enable");
+  c.leader_throttled_replicas = read.list("leader.replication.throttled.replicas");
+  c.follower_throttled_replicas = read.list("follower.replication.throttled.replicas");
   return c;
 }
 

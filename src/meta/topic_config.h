@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "meta/config_view.h"
 
@@ -57,6 +59,8 @@ struct TopicConfig {
   bool log_append_time = false;  // message.timestamp.type=LogAppendTime
   int32_t min_insync_replicas = 2;
   bool unclean_leader_election = false;
+  std::vector<std::string> leader_throttled_replicas;    // "partition:broker", or "*" alone
+  std::vector<std::string> follower_throttled_replicas;  // the same
 
   bool operator==(const TopicConfig&) const = default;
 };

@@ -161,6 +161,9 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   const std::string& directory() const { return directory_; }
   std::shared_ptr<const PartitionConfig> config() const;
   void configure(std::shared_ptr<const PartitionConfig> config, size_t replicas);
+  /// Whether the metadata counts the replica here as in sync: then it is not throttled. From any loop.
+  void note_in_sync(bool in_sync) { in_sync_.store(in_sync, std::memory_order_relaxed); }
+  bool noted_in_sync() const { return in_sync_.load(std::memory_order_relaxed); }
 
   /// Begins to lead. What the log holds is synced first (a new incarnation serves nothing that a power cut
   /// could take back), then the epoch is recorded. May block: run it where blocking is allowed. An epoch that
@@ -387,6 +390,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   std::shared_ptr<const PartitionConfig> config_;
   std::unique_ptr<log::Log> log_;          // null while at rest ...
   std::unique_ptr<log::RestingLog> rest_;  // ... and this is what is known then
+  std::atomic<bool> in_sync_ = false;
   std::atomic<bool> resting_ = false;
   std::atomic<bool> asleep_ = false;  // resting, or somebody waits for the opening
   std::unique_ptr<Waking> waking_;

@@ -181,7 +181,17 @@ void ReplicaFetcher::add(wire::FetchRequest& request, const Entry& e, bool bytes
   p.last_fetched_epoch = e.position.last_fetched_epoch.v;
   p.log_start_offset = e.position.log_start.v;
   p.partition_max_bytes = bytes ? settings_.partition_bytes_max : 0;
+  if (e.throttled) {
+    p.partition_max_bytes =
+        static_cast<int32_t>(std::min<int64_t>(p.partition_max_bytes, env_.throttle->bytes_at_once()));
+  }
   p.durable_end_offset = e.position.durable_end.v;
+}
+
+// Newcomers alone: who is in sync is waited for by producers.
+bool ReplicaFetcher::is_throttled(const Entry& e) const {
+  return env_.throttle && env_.throttle->is_limited() && !e.partition->noted_in_sync() &&
+         e.partition->config()->throttled_as_follower.contains(e.key.second);
 }
 
 // The next request of the session. False if there is nothing to be fetched at all.
@@ -193,9 +203,13 @@ bool ReplicaFetcher::fill(wire::FetchRequest& request) {
   for (auto it = idle_.begin(); it != idle_.end();) {
     const uint64_t tag = *it;
     Entry& e = entries_.at(tag);
-    const std::optional<replica::FetchPosition> position = e.partition->next_fetch(now);
+    e.throttled = is_throttled(e);
+    const bool held_back = e.throttled && !env_.throttle->is_open(now.mono_ms);
+    const std::optional<replica::FetchPosition> position =
+        held_back ? std::nullopt : e.partition->next_fetch(now);
     if (!position) {
-      next_ms = std::min(next_ms, e.partition->next_fetch_mono_ms());
+      next_ms = std::min(next_ms, held_back ? env_.throttle->open_at_mono_ms(now.mono_ms)
+                                            : e.partition->next_fetch_mono_ms());
       if (e.in_session) forgotten_.push_back(e.key);
       e.in_session = false;
       ++it;
@@ -327,6 +341,7 @@ void ReplicaFetcher::on_partition(uint64_t tag, const wire::FetchResponse::Parti
     answer.diverging =
         log::EpochEnd{LeaderEpoch(p.diverging_epoch.epoch), Offset(p.diverging_epoch.end_offset)};
   if (!p.records.null) answer.records = p.records.view;
+  if (e.throttled) env_.throttle->take(answer.records.size(), env_.clock->now().mono_ms);
   answer.high_watermark = Offset(std::max<int64_t>(p.high_watermark, 0));
   answer.log_start = Offset(p.log_start_offset);
   answered(tag, answer);

@@ -23,6 +23,7 @@
 #include "io/network.h"
 #include "link/client_connection.h"
 #include "partition/partition.h"
+#include "partition/replication_throttle.h"
 #include "wire/messages/fetch.h"
 
 namespace millrace::partition {
@@ -36,6 +37,7 @@ class ReplicaFetcher final : public DataWaiter, public std::enable_shared_from_t
     const io::Clock* clock = nullptr;
     Trace trace;
     BrokerId self = kNoBroker;
+    std::shared_ptr<ReplicationThrottle> throttle{};  // of what this broker fetches; may be none
   };
   struct Settings {
     int64_t wait_max_ms = 500;                      // replica.fetch.wait.max.ms
@@ -73,6 +75,7 @@ class ReplicaFetcher final : public DataWaiter, public std::enable_shared_from_t
     bool in_session = false;
     bool owes = false;  // a durable end that the next fetch is to tell
     bool cutting = false;
+    bool throttled = false;           // as it was asked
     replica::FetchPosition position;  // of the question that is out
   };
 
@@ -87,6 +90,7 @@ class ReplicaFetcher final : public DataWaiter, public std::enable_shared_from_t
   void on_response(Result<wire::FetchResponse> response);
   void on_partition(uint64_t tag, const wire::FetchResponse::PartitionData& p);
   void answered(uint64_t tag, const ReplicaAnswer& answer);
+  bool is_throttled(const Entry& e) const;
   void nudge();
   void kick();
   void arm(int64_t at_mono_ms);

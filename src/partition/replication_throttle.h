@@ -16,6 +16,9 @@ class ReplicationThrottle {
   /// Bytes a second; kNoLimit: none. 0 lets nothing through. From any loop.
   void set_rate(int64_t bytes_per_second) { rate_.store(bytes_per_second, std::memory_order_relaxed); }
 
+  bool is_limited() const { return rate_.load(std::memory_order_relaxed) != kNoLimit; }
+  /// The most that is asked for at a time: what goes through in a second.
+  int64_t bytes_at_once() const { return std::max<int64_t>(rate_.load(std::memory_order_relaxed), 1); }
   /// When throttled bytes may be taken; `now_ms` or earlier: now. From any loop.
   int64_t open_at_mono_ms(int64_t now_ms) const {
     const int64_t rate = rate_.load(std::memory_order_relaxed);
@@ -29,7 +32,8 @@ class ReplicationThrottle {
   void take(size_t bytes, int64_t now_ms) {
     const int64_t rate = rate_.load(std::memory_order_relaxed);
     if (rate == kNoLimit || rate == 0 || bytes == 0) return;
-    const auto cost_ms = static_cast<int64_t>(static_cast<double>(bytes) * 1000.0 / static_cast<double>(rate));
+    const auto cost_ms =
+        static_cast<int64_t>(static_cast<double>(bytes) * 1000.0 / static_cast<double>(rate));
     int64_t free_at = free_at_ms_.load(std::memory_order_relaxed);
     int64_t then = 0;
     do {

@@ -23,7 +23,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from cluster import Node, Split  # noqa: E402
-from harness import BINARY, OWN_ENVIRONMENT, Checks, eventually, free_ports  # noqa: E402
+from harness import BINARY, OWN_ENVIRONMENT, Checks, Connection, batch, eventually, free_ports  # noqa: E402
 from replication import PARTITIONS, TOPIC, Writer, judge, read_all  # noqa: E402
 
 OK, FAILED, USAGE, UNREACHABLE, NOT_FOUND, REFUSED, DAMAGED, UNFINISHED = range(8)
@@ -209,6 +209,27 @@ def operate(checks, cluster):
                      cluster.tool("partition", "reassign", "--cancel", f"{TOPIC}:{partition}")[0], REFUSED)
         cluster.nodes[4].process.send_signal(signal.SIGCONT)
         checks.that("all replicas are in sync again", eventually(cluster.settled, 30), cluster.placed())
+
+    with checks.group("a throttled move"):
+        checks.equal("a topic", cluster.nodes[1].create("heavy", 1, 2), 0)
+        data = b"x" * 100_000
+        with Connection(cluster.nodes[cluster.placed("heavy")[0][0]].port) as c:
+            for _ in range(50):
+                error = c.produce("heavy", batch([data]))[0]
+        checks.equal("with five megabytes", error, 0)
+        at = cluster.placed("heavy")[0][1]
+        target = [n for n in cluster.nodes if n not in at]
+        began = time.monotonic()
+        code, _, why = cluster.tool("partition", "reassign", "heavy:0=" + ",".join(map(str, target)), "--throttle", "1000000")
+        took = time.monotonic() - began
+        checks.equal("moved", (code, why), (OK, ""))
+        checks.that("at a megabyte a second", 3 < took < 20, f"{took:.1f} s")
+        left = [r for r in cluster.asked("config", "get", "--topic", "heavy") if "throttled" in r["key"]]
+        left += [r for n in target for r in cluster.asked("config", "get", "--broker", str(n)) if "throttled" in r["key"]]
+        checks.equal("the throttle is lifted", left, [])
+        began = time.monotonic()
+        code, _, why = cluster.tool("partition", "reassign", "heavy:0=" + ",".join(map(str, at)))
+        checks.that("without one it is faster", code == OK and time.monotonic() - began < took, f"{why} {time.monotonic() - began:.1f} s")
 
     with checks.group("a broker is drained"):
         code, said, why = cluster.tool("cluster", "drain", "3", "--json")

@@ -51,9 +51,10 @@ struct FetchEntry {
   bool known_offsets = false;
   std::optional<partition::Partition::EpochEnd> diverging;
   partition::Fetched found;
-  size_t cold_limit = 0;  // bytes of it that are wanted from the medium; 0: nothing
-  Slice verified;         // what came from there
-  bool settled = false;   // read from there: not looked at again
+  size_t cold_limit = 0;   // bytes of it that are wanted from the medium; 0: nothing
+  Slice verified;          // what came from there
+  bool settled = false;    // read from there: not looked at again
+  bool throttled = false;  // a replica that is not in sync, held to leader.replication.throttled.rate
 };
 
 /// One partition's read from the medium, on the pool.
@@ -257,8 +258,17 @@ class FetchRun final : public partition::DataWaiter,
     }
     e.partition = *found;
     if (replica_ >= 0 && said) hear(e, p);
+    if (replica_ >= 0) throttle(e, *topic);
     if (!rack_.empty()) prefer(e, *topic);
     return e;
+  }
+
+  void throttle(FetchEntry& e, const meta::Topic& topic) {
+    partition::ReplicationThrottle& limit = call_.broker().leader_throttle();
+    if (!limit.is_limited() || !e.partition->config()->throttled_as_leader.contains(e.index)) return;
+    const meta::Partition* state = topic.partitions.find(PartitionId(e.index));
+    e.throttled = state != nullptr && !contains(state->isr, BrokerId(replica_));
+    if (e.throttled) e.bytes_max = std::min(e.bytes_max, static_cast<size_t>(limit.bytes_at_once()));
   }
 
   // What the replica says of its ends.
@@ -334,13 +344,18 @@ class FetchRun final : public partition::DataWaiter,
     if (e.last_fetched_epoch != kNoLeaderEpoch && diverges(e)) return;
     // A replica that wants no bytes tells its durable end.
     if (replica_ >= 0 && e.bytes_max == 0) may_exceed = false;
-    const size_t limit = std::min(budget, e.bytes_max);
+    size_t limit = std::min(budget, e.bytes_max);
+    const bool held_back = e.throttled && !call_.broker().leader_throttle().is_open(call_.now().mono_ms);
+    if (held_back) {
+      limit = 0;
+      may_exceed = false;
+    }
     Result<partition::Fetched> fetched = e.partition->fetch(
         e.from, std::max<size_t>(limit, may_exceed ? 1 : 0), may_exceed, isolation_, e.check, e.offsets);
     e.known_offsets = e.offsets.log_end > Offset(0) || fetched.ok();
     e.error = fetched.code();
     if (!fetched.ok()) return;
-    if (fetched->cold) e.cold_limit = std::max<size_t>(limit, 1);
+    if (fetched->cold && !held_back) e.cold_limit = std::max<size_t>(limit, 1);
     e.found = std::move(*fetched);
   }
 
@@ -445,6 +460,7 @@ class FetchRun final : public partition::DataWaiter,
       p.records = {};
       p.records.null = false;
       if (session_) remember(e);
+      if (e.throttled) call_.broker().leader_throttle().take(e.found.bytes, call_.now().mono_ms);
       if (e.error == ErrorCode::none) {
         attach(e, p);
       } else {
