@@ -274,6 +274,20 @@ def operate(checks, cluster):
         checks.that("the vote survives a restart", eventually(lambda: len(cluster.placed()) == PARTITIONS and cluster.settled(), 30))
 
 
+def retire_controller(checks, cluster):
+    with checks.group("the node that leads the metadata log is decommissioned"):
+        checks.that("a fifth broker joins", cluster.add(5))
+        code, said = decommission(cluster, cluster.status()["controller_id"])
+        checks.equal("decommissioned", code, OK)
+        checks.that("the others vote", said.find("vote removed") > 0, said)
+        # Who only follows has to find the new leader.
+        following = lambda: {r["node"]: r["directory"] is not None for r in cluster.status()["quorum"]["replicas"]}.get(5)  # noqa: E731
+        checks.that("who follows has found the new leader", eventually(following, 15), cluster.status()["quorum"])
+        checks.equal("and lives", eventually(lambda: {n["node"]: n["state"] for n in cluster.status()["nodes"]}.get(5) == "alive", 10), True)
+        checks.equal("two voters are left", sum(r["part"] != "observer" for r in cluster.status()["quorum"]["replicas"]), 2)
+        checks.that("all replicas are in sync", eventually(cluster.settled, 20), cluster.placed())
+
+
 def by_chance(checks, cluster, operations, seed):
     """Operations under load; each must finish. Five brokers at most, three at least: the voters stay."""
     dice = random.Random(seed)
@@ -339,6 +353,7 @@ def main():
             by_chance(checks, cluster, arguments.operations, arguments.seed)
         else:
             operate(checks, cluster)
+            retire_controller(checks, cluster)
         for w in writers:
             checks.equal(f"{w.label}: records still on their way", w.finish(), 0)
             checks.equal(f"{w.label}: failures", w.failures[:3], [])
