@@ -193,8 +193,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   // --- the follower's side ---
   /// Who is told on its loop when the leader waits for a durable end that it was not told.
   void set_fetcher(std::shared_ptr<DataWaiter> fetcher, uint64_t tag);
-  /// Syncs what the log holds beyond its durable end: after a crash there is no append that would, and without
-  /// it this replica stays out of the ISR. On `loop`.
+  /// Syncs what the log holds beyond its durable end: after a crash there is no append that would, and
+  /// without it this replica stays out of the ISR. On `loop`.
   void sync_tail(io::Loop& loop);
   /// What to ask the leader for; nothing: another fetch is out, it is not time yet, or nobody leads.
   std::optional<replica::FetchPosition> next_fetch(Now now);
