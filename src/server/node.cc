@@ -444,9 +444,11 @@ Status Node::stop() {
   broker_->stop([&done](Status s) { done.set_value(std::move(s)); });
   const Status status = done.get_future().get();
   stop_admin();
-  disk_->stop();
+  if (!killed_) disk_->stop();
+  // What a killed broker's loops would still ask of its severed disk is not asked: nobody waits for it.
   loops_->stop();
   control_->stop();
+  disk_->stop();
   early_.clear();
   connections_.clear();
   internal_connections_.reset();
