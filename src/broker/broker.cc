@@ -281,10 +281,13 @@ void Broker::keep_joined() {
   const bool votes = members.is_voter(config_.node_id) && ledger_.runner().may_vote();
   if (votes || joining_ || !config_.internal || leader_ == config_.node_id) return;
   const bool untold = leader_ != kNoBroker && told_leader_ != leader_;
-  const bool silent = silent_ms >= 3 * config_.election_timeout_ms;
+  const bool silent = silent_ms >= config_.election_timeout_ms;
   if (!outside && !untold && !silent) return;
-  const std::vector<ledger::NodeAddress> known = peers_.addresses();
+  std::vector<ledger::NodeAddress> known = peers_.addresses();
   // A leader that is not heard of any more is no longer the one to ask.
+  if (silent && known.size() > 1) {
+    std::erase_if(known, [this](const ledger::NodeAddress& a) { return a.node == leader_; });
+  }
   BrokerId ask = join_hint_.value_or(untold && !silent ? leader_ : kNoBroker);
   join_hint_.reset();
   if (ask == kNoBroker && !known.empty()) ask = known[env_.random->next_u64() % known.size()].node;
