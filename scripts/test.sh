@@ -163,11 +163,13 @@ if [ -n "$release" ]; then
       suite power-cut build/zoo/venv/bin/python tests/e2e/power_cut.py
       suite dev build/zoo/venv/bin/python tests/e2e/dev.py
       suite replication build/zoo/venv/bin/python tests/e2e/replication.py --seconds 40
+      suite failover build/zoo/venv/bin/python tests/e2e/failover.py --short
       suite cluster-operation build/zoo/venv/bin/python tests/e2e/cluster_operation.py
     else
       skip compaction 'confluent-kafka could not be installed (see kill9-install.log)'
       skip power-cut 'confluent-kafka could not be installed (see kill9-install.log)'
       skip dev 'confluent-kafka could not be installed (see kill9-install.log)'
+      skip failover 'confluent-kafka could not be installed (see kill9-install.log)'
       skip replication 'confluent-kafka could not be installed (see kill9-install.log)'
       skip cluster-operation 'confluent-kafka could not be installed (see kill9-install.log)'
       skip kill9 'confluent-kafka could not be installed (see kill9-install.log)'

@@ -26,6 +26,9 @@ constexpr int64_t kAskTimeoutMs = 10'000;
 constexpr int64_t kLeaveTimeoutMs = 10'000;
 constexpr int64_t kHandOverTimeoutMs = 1'500;
 constexpr int64_t kHandOverStepMs = 20;
+constexpr int64_t kGoneMs = 2'000;          // what the controller does not confirm is forgotten
+constexpr int64_t kDepartedMs = 10'000;     // View::names
+constexpr int64_t kDoubtMs = 500;           // clients wait so long for a leader in place of one that is gone
 constexpr int64_t kRefusalHoldsMs = 5'000;  // for whoever comes to lead the metadata log meanwhile
 constexpr std::string_view kMinInsyncReplicas = "min.insync.replicas";
 constexpr size_t kClosersMax = 16;  // partitions closed at a time: their syncs share the disk's journal
@@ -85,7 +88,7 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
   }
   fetch_session_slots_ = setting_int(*view_->image, "max.incremental.fetch.session.cache.slots");
   register_metrics();
-  peers_.on_refused([this](BrokerId node) { on_refused(node); });
+  peers_.on_news([this](BrokerId node, link::PeerNews news) { on_peer_news(node, news); });
   scrubber_ = std::make_unique<Scrubber>(
       Scrubber::Environment{env_.control_loop, env_.disk, env_.clock, env_.random, env_.metrics,
                             env_.trace.named("scrub")},
@@ -581,21 +584,56 @@ void Broker::check_serving() {
   if (self != nullptr && !self->fenced && is_registered(*view_->image)) started({});
 }
 
-// Its process is gone, though its machine answers: no need to wait for the end of its session. If this node
-// does not lead the metadata log it may soon: the one that is gone may have led it.
-void Broker::on_refused(BrokerId node) {
+// A refusal: its process is gone, though its machine answers; no need to wait for the end of its session. If
+// this node does not lead the metadata log it may soon: the one that is gone may have led it.
+void Broker::on_peer_news(BrokerId node, link::PeerNews news) {
+  if (stopping_) return;
+  if (news == link::PeerNews::reached) return unmark_gone(node);
+  if (news == link::PeerNews::refused) ledger_.runner().node_gone(node);
   const meta::Broker* known = view_->image->broker(node);
-  if (stopping_ || known == nullptr || known->fenced) return;
+  if (known == nullptr || known->fenced) return;
+  mark_gone(node, known->epoch);
+  if (news != link::PeerNews::refused) return;
   refusals_[node] = {known->epoch, env_.clock->now().mono_ms};
   report_refusals();
 }
 
+// Until the controller has said so, clients are not told that it leads anything: who is sent to a leader that
+// is gone asks again only after long. Should it live after all, that is forgotten.
+void Broker::mark_gone(BrokerId node, BrokerEpoch epoch) {
+  const int64_t now_ms = env_.clock->now().mono_ms;
+  gone_until_[node] = now_ms + kGoneMs;
+  if (view_->live_broker(node) == nullptr) return;
+  auto view = std::make_shared<View>(*view_);
+  std::erase_if(view->gone, [&](const View::Gone& g) { return g.id == node; });
+  view->gone.push_back({node, epoch, now_ms + kDoubtMs});
+  publish(std::move(view));
+  arm_unmark(node);
+}
+
+void Broker::unmark_gone(BrokerId node) {
+  if (gone_until_.erase(node) == 0) return;
+  auto view = std::make_shared<View>(*view_);
+  if (std::erase_if(view->gone, [&](const View::Gone& g) { return g.id == node; }) == 0) return;
+  publish(std::move(view));
+}
+
+void Broker::arm_unmark(BrokerId node) {
+  env_.control_loop->call_after(kGoneMs, [this, node] {
+    const auto until = gone_until_.find(node);
+    if (until == gone_until_.end() || stopping_) return;
+    if (env_.clock->now().mono_ms < until->second) return arm_unmark(node);
+    unmark_gone(node);
+  });
+}
+
 void Broker::report_refusals() {
-  if (!ledger_.leading() || broker_epoch_.v < 0) return;
+  if (!ledger_.leading() || (config_.is_broker && broker_epoch_.v < 0)) return;
+  const BrokerId reporter = config_.is_broker ? config_.node_id : kNoBroker;
   const int64_t now_ms = env_.clock->now().mono_ms;
   for (const auto& [node, refusal] : std::exchange(refusals_, {})) {
     if (now_ms - refusal.at_ms > kRefusalHoldsMs) continue;
-    ask(control::BrokerUnreachable{node, refusal.epoch, config_.node_id, broker_epoch_},
+    ask(control::BrokerUnreachable{node, refusal.epoch, reporter, broker_epoch_},
         [this, refused = node](const Result<control::BrokerUnreachableReply>& r) {
           if (r.ok() && r->fenced) trace_.warn("broker {} refuses connections: it is fenced", refused.v);
         });
@@ -772,6 +810,7 @@ Replication::Environment Broker::replication_environment() {
   };
   e.throttle = follower_throttle_;
   e.settings = [this] { return fetcher_settings(); };
+  e.on_news = [this](BrokerId node, link::PeerNews news) { on_peer_news(node, news); };
   e.alter = [this](control::AlterPartition request,
                    std::function<void(Result<control::AlterPartitionReply>)> done) {
     ask_controller(*env_.control_loop, std::move(request), std::move(done));
@@ -855,6 +894,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
     next->hosted.insert_or_assign(id, std::move(hosted));
   }
   for (const Uuid& id : change->gone) next->hosted.erase(id);
+  note_departures(*change, *next);
   partitions_gone_ = partitions_gone_ || !change->gone.empty();
   update_groups(*next);
   publish(std::move(next));
@@ -875,6 +915,17 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
         [] {});
   }
   next_change();
+}
+
+void Broker::note_departures(const Change& change, View& next) const {
+  const int64_t now_ms = env_.clock->now().mono_ms;
+  std::erase_if(next.departed, [&](const View::Departed& d) { return d.named_until_mono_ms <= now_ms; });
+  for (const BrokerId id : change.delta.brokers) {
+    const meta::Broker* before = view_->image->broker(id);
+    const meta::Broker* after = change.image->broker(id);
+    if (before == nullptr || after == nullptr || before->fenced || !after->fenced) continue;
+    next.departed.push_back({id, after->epoch, now_ms + kDepartedMs});
+  }
 }
 
 void Broker::publish(std::shared_ptr<const View> view) {

@@ -236,7 +236,10 @@ class Broker {
   void report_directories(const Change& change);
   /// Told the world if this broker serves now.
   void check_serving();
-  void on_refused(BrokerId node);
+  void on_peer_news(BrokerId node, link::PeerNews news);
+  void mark_gone(BrokerId node, BrokerEpoch epoch);
+  void unmark_gone(BrokerId node);
+  void arm_unmark(BrokerId node);
   void report_refusals();
   void hand_over_quorum(std::function<void()> done);
 
@@ -254,6 +257,7 @@ class Broker {
   void run_change(std::shared_ptr<Change> change);
   void finish_change(const std::shared_ptr<Change>& change);
   void finish_stop(const std::shared_ptr<Closing>& closing);
+  void note_departures(const Change& change, View& next) const;
   void publish(std::shared_ptr<const View> view);
   void update_groups(View& view);
   std::shared_ptr<const partition::PartitionConfig> partition_config(const meta::Image& image,
@@ -315,6 +319,7 @@ class Broker {
     int64_t at_ms;
   };
   std::map<BrokerId, Refusal> refusals_;
+  std::map<BrokerId, int64_t> gone_until_;  // View::gone
   size_t next_forward_loop_ = 0;
   Uuid incarnation_;  // of this process
   BrokerEpoch broker_epoch_{-1};

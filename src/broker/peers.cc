@@ -149,6 +149,10 @@ void Peers::connect(Peer& peer) {
       });
 }
 
+void Peers::tell(const Peer& peer, link::PeerNews news) {
+  if (peer.node != kNoBroker && news_) news_(peer.node, news);
+}
+
 void Peers::connected(const std::string& key, Result<std::unique_ptr<io::Stream>> stream) {
   const auto it = peers_.find(key);
   if (it == peers_.end()) return;  // its address changed meanwhile
@@ -159,7 +163,7 @@ void Peers::connected(const std::string& key, Result<std::unique_ptr<io::Stream>
   if (!stream.ok()) {
     peer->backoff_ms = std::clamp(peer->backoff_ms * 2, kBackoffMs, kBackoffMaxMs);
     peer->retry_at_ms = env_.clock->now().mono_ms + peer->backoff_ms;
-    if (stream.code() == ErrorCode::closed && peer->node != kNoBroker && refused_) refused_(peer->node);
+    if (stream.code() == ErrorCode::closed) tell(*peer, link::PeerNews::refused);
     for (Peer::Question& q : waiting) q.done(Error(stream.error().code, stream.error().message));
     return;
   }
@@ -174,9 +178,12 @@ void Peers::connected(const std::string& key, Result<std::unique_ptr<io::Stream>
       if (!*alive || closed_) return;
       const auto lost = peers_.find(key);
       if (lost == peers_.end() || lost->second->open()) return;
-      connect(*lost->second);
+      const std::shared_ptr<Peer> broken = lost->second;
+      tell(*broken, link::PeerNews::lost);
+      connect(*broken);
     });
   });
+  tell(*peer, link::PeerNews::reached);
   for (const Bytes& message : early) {
     if (peer->open()) peer->connection->send_bytes_only(ledger::kRaftApi, 0, message);
   }

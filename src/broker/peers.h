@@ -46,14 +46,15 @@ class Peers {
   /// The same to an address of which no node id is known.
   void ask_address(const io::Endpoint& at, wire::ApiKey api, Bytes body, int64_t timeout_ms, Answer done);
 
-  /// Told when a connection to a node is refused: its process is gone, though its machine answers.
-  void on_refused(std::function<void(BrokerId)> f) { refused_ = std::move(f); }
+  /// Told what becomes of the connections to nodes whose ids are known.
+  void on_news(std::function<void(BrokerId, link::PeerNews)> f) { news_ = std::move(f); }
   /// Breaks every connection; nothing is sent any more.
   void close();
 
  private:
   struct Peer;
   void connect(Peer& peer);
+  void tell(const Peer& peer, link::PeerNews news);
   void connected(const std::string& key, Result<std::unique_ptr<io::Stream>> stream);
   Peer& peer_at(BrokerId node, const io::Endpoint& at);
   void ask_peer(Peer& peer, wire::ApiKey api, Bytes body, int64_t timeout_ms, Answer done);
@@ -62,7 +63,7 @@ class Peers {
   const BrokerId self_;
   std::map<BrokerId, io::Endpoint> addresses_;
   std::map<std::string, std::shared_ptr<Peer>> peers_;  // by address
-  std::function<void(BrokerId)> refused_;
+  std::function<void(BrokerId, link::PeerNews)> news_;
   bool closed_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -30,7 +30,12 @@ std::shared_ptr<partition::ReplicaFetcher> Replication::fetcher_of(BrokerId lead
     const size_t loop = static_cast<size_t>(leader.v) % env_.data_loops.size();
     fetcher = std::make_shared<partition::ReplicaFetcher>(
         partition::ReplicaFetcher::Environment{env_.data_loops[loop], env_.network, env_.disk, env_.clock,
-                                               env_.trace, env_.self, env_.throttle},
+                                               env_.trace, env_.self, env_.throttle,
+                                               [this, alive = alive_](BrokerId node, link::PeerNews news) {
+                                                 env_.loop->post([this, alive, node, news] {
+                                                   if (*alive && !closed_) env_.on_news(node, news);
+                                                 });
+                                               }},
         leader, *at, env_.settings());
     fetcher->set_broker_epoch(broker_epoch_);
   }

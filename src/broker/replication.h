@@ -32,6 +32,8 @@ class Replication {
     /// Asks the controller; the answer comes on this loop, always.
     std::function<void(control::AlterPartition, std::function<void(Result<control::AlterPartitionReply>)>)>
         alter;
+    /// What becomes of the connections to leaders; on this loop.
+    std::function<void(BrokerId, link::PeerNews)> on_news;
   };
 
   explicit Replication(Environment environment) : env_(std::move(environment)) {}

@@ -28,8 +28,41 @@ struct View {
   std::shared_ptr<const meta::Image> image;
   std::shared_ptr<const GroupShards> groups;  // null until __consumer_offsets is there
   BrokerId controller = kNoBroker;            // who leads the metadata log, as far as is known here
+  struct Gone {
+    BrokerId id = kNoBroker;
+    BrokerEpoch epoch{-1};        // of the registration it had
+    int64_t settled_mono_ms = 0;  // by then the controller should have said what it is to be
+  };
+  struct Departed {
+    BrokerId id = kNoBroker;
+    BrokerEpoch epoch{-1};
+    int64_t named_until_mono_ms = 0;
+  };
+  std::vector<Departed> departed;  // fenced a moment ago
+  std::vector<Gone> gone;  // refuse connections or have lost them, though nothing is committed about it yet
   PersistentMap<Uuid, std::shared_ptr<const HostedTopic>> hosted;
 
+  /// The broker, if it is alive as far as is known here.
+  const meta::Broker* live_broker(BrokerId id) const {
+    const meta::Broker* b = id == kNoBroker ? nullptr : image->broker(id);
+    if (b == nullptr || b->fenced) return nullptr;
+    return in_doubt(*b) != nullptr ? nullptr : b;
+  }
+  /// Whether clients are told of the broker's address. One that was fenced a moment ago is still named: some
+  /// clients (librdkafka since 2.10) forget a broker that is not named, and what they move away from it at
+  /// the same time loses its leader and waits a second for it.
+  bool names(const meta::Broker& b, int64_t now_mono_ms) const {
+    return !b.fenced || std::any_of(departed.begin(), departed.end(), [&](const Departed& d) {
+      return d.id == b.id && d.epoch == b.epoch && now_mono_ms < d.named_until_mono_ms;
+    });
+  }
+  /// What is known of a broker that does not answer, if it does not.
+  const Gone* in_doubt(const meta::Broker& b) const {
+    for (const Gone& g : gone) {
+      if (g.id == b.id && g.epoch == b.epoch) return &g;
+    }
+    return nullptr;
+  }
   const HostedTopic* hosted_topic(const Uuid& id) const {
     const std::shared_ptr<const HostedTopic>* t = hosted.find(id);
     return t == nullptr ? nullptr : t->get();

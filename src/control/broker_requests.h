@@ -62,7 +62,7 @@ struct BrokerHeartbeatReply {
 struct BrokerUnreachable {
   BrokerId broker = kNoBroker;
   BrokerEpoch epoch{-1};
-  BrokerId reporter = kNoBroker;
+  BrokerId reporter = kNoBroker;  // kNoBroker: the controller itself
   BrokerEpoch reporter_epoch{-1};
 };
 

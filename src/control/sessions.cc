@@ -175,7 +175,10 @@ Decision<BrokerHeartbeatReply> Controller::handle(const BrokerHeartbeat& request
 Decision<BrokerUnreachableReply> Controller::handle(const BrokerUnreachable& request, Now) {
   Decision<BrokerUnreachableReply> decision;
   BrokerUnreachableReply& reply = decision.reply;
-  reply.outcome = check_broker_epoch(image_, request.reporter, request.reporter_epoch);
+  // What a node that is only a controller has seen itself comes without a reporter.
+  if (request.reporter != kNoBroker) {
+    reply.outcome = check_broker_epoch(image_, request.reporter, request.reporter_epoch);
+  }
   if (reply.outcome.ok()) reply.outcome = check_broker_epoch(image_, request.broker, request.epoch);
   if (reply.outcome.ok() && request.broker == request.reporter) {
     reply.outcome = {ErrorCode::invalid_request, "A broker that reports itself unreachable is not"};

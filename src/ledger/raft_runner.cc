@@ -84,6 +84,12 @@ Status RaftRunner::transfer_leadership(BrokerId to) {
   return begun;
 }
 
+void RaftRunner::node_gone(BrokerId node) {
+  if (failed_ || !raft_) return;
+  raft_->node_gone(node, env_.clock->now());
+  pump_soon();
+}
+
 void RaftRunner::keep_snapshot(LogIndex index, std::function<Bytes()> state) {
   if (failed_ || keeping_) return;
   std::optional<raft::SnapshotMeta> meta = raft_->snapshot_meta(index);

@@ -74,6 +74,8 @@ class RaftRunner {
   bool may_vote() const { return raft_->may_vote(); }
   /// As raft::Raft::transfer_leadership.
   Status transfer_leadership(BrokerId to);
+  /// As raft::Raft::node_gone.
+  void node_gone(BrokerId node);
   /// Keeps the state as of committed entry `index`, so that the entries before it may go. `state` is made on
   /// the disk's pool. Nothing happens while another one is being kept.
   void keep_snapshot(LogIndex index, std::function<Bytes()> state);

@@ -16,6 +16,9 @@
 
 namespace millrace::link {
 
+/// What becomes of a connection to another node. Refused: its machine answers, its process is gone.
+enum class PeerNews : uint8_t { reached, lost, refused };
+
 class ClientConnection final : public io::StreamHandler,
                                public std::enable_shared_from_this<ClientConnection> {
  public:

@@ -19,6 +19,7 @@ struct ConnectionContext {
   // From ApiVersions v3+ (KIP-511); empty until then, and for ever with older clients.
   std::string software_name;
   std::string software_version;
+  bool asked_metadata = false;  // of topics by name: the next question is for news
 };
 
 }  // namespace millrace::link

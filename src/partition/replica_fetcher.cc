@@ -107,10 +107,12 @@ void ReplicaFetcher::connect() {
         self->connecting_ = false;
         if (self->closed_) return;
         if (!stream.ok()) {
+          if (stream.code() == ErrorCode::closed) self->tell(link::PeerNews::refused);
           self->on_lost();
           return;
         }
         self->backoff_ms_ = 0;
+        self->tell(link::PeerNews::reached);
         const size_t frame_max = static_cast<size_t>(self->settings_.response_bytes_max) + kResponseSlack;
         self->connection_ = link::ClientConnection::create(
             *self->env_.loop, std::move(*stream), "replica-" + std::to_string(self->env_.self.v), frame_max);
@@ -121,12 +123,16 @@ void ReplicaFetcher::connect() {
 
 // What is out is answered by nobody: each partition backs off for itself.
 void ReplicaFetcher::on_lost() {
+  const bool was_connected = connection_ != nullptr;
+  if (was_connected) tell(link::PeerNews::lost);
   if (auto connection = std::exchange(connection_, nullptr)) connection->close();
   fetching_ = false;
   lose_session();
   const Now now = env_.clock->now();
-  backoff_ms_ =
-      std::clamp(backoff_ms_ * 2, kConnectBackoffMs, std::max(settings_.backoff_ms, kConnectBackoffMs));
+  // A lost connection is tried again at once: a refusal then tells that the process is gone.
+  backoff_ms_ = was_connected ? 0
+                              : std::clamp(backoff_ms_ * 2, kConnectBackoffMs,
+                                           std::max(settings_.backoff_ms, kConnectBackoffMs));
   retry_at_ms_ = now.mono_ms + backoff_ms_;
   std::vector<uint64_t> out;
   for (const auto& [tag, e] : entries_)

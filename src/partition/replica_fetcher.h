@@ -38,6 +38,8 @@ class ReplicaFetcher final : public DataWaiter, public std::enable_shared_from_t
     Trace trace;
     BrokerId self = kNoBroker;
     std::shared_ptr<ReplicationThrottle> throttle{};  // of what this broker fetches; may be none
+    /// Told, on the loop, what becomes of the connection.
+    std::function<void(BrokerId leader, link::PeerNews)> on_news;
   };
   struct Settings {
     int64_t wait_max_ms = 500;                      // replica.fetch.wait.max.ms
@@ -79,6 +81,9 @@ class ReplicaFetcher final : public DataWaiter, public std::enable_shared_from_t
     replica::FetchPosition position;  // of the question that is out
   };
 
+  void tell(link::PeerNews news) {
+    if (env_.on_news) env_.on_news(leader_, news);
+  }
   void do_follow(const std::shared_ptr<Partition>& partition);
   void do_forget(const std::shared_ptr<Partition>& partition);
   void pump();

@@ -1,4 +1,6 @@
 // Elections: thesis 3.4, pre-vote 9.6, leader stickiness 4.2.3.
+#include <algorithm>
+
 #include "base/assert.h"
 #include "raft/raft.h"
 
@@ -14,9 +16,41 @@ bool Raft::is_up_to_date(const VoteRequest& request) const {
   return request.last_index >= log_.last_index();
 }
 
+namespace {
+
+// Between voters that stand because the leader is gone: a pre-vote and a vote fit in, with their writes.
+constexpr int64_t kTurnMs = 40;
+constexpr uint64_t kTurnSpreadMs = 10;
+
+}  // namespace
+
+/// How long this voter lets those with lower numbers go first.
+int64_t Raft::turn_ms() const {
+  int64_t before = 0;
+  for (const NodeId node : membership().voters) before += node < options_.self && node != gone_ ? 1 : 0;
+  return std::min(before * kTurnMs, options_.election_timeout_ms / 2);
+}
+
+void Raft::node_gone(NodeId node, Now now) {
+  see(now);
+  if (node == kNobody || node != leader_ || role_ != Role::follower) return;
+  gone_ = leader_;
+  leader_ = kNobody;
+  hasty_until_ms_ = now_ms_ + options_.election_timeout_ms;
+  if (!may_stand()) return;
+  election_deadline_ms_ = std::min(election_deadline_ms_,
+                                   now_ms_ + turn_ms() + static_cast<int64_t>(next_random() % kTurnSpreadMs));
+}
+
 void Raft::campaign(bool pre, bool transfer) {
   ASSERT(role_ != Role::leader && may_stand());
   reset_election_timer();
+  if (now_ms_ < hasty_until_ms_) {
+    // Others may not know yet, or have stood at the same moment.
+    election_deadline_ms_ = std::min(
+        election_deadline_ms_, now_ms_ + 2 * kTurnMs + turn_ms() +
+                                   static_cast<int64_t>(next_random() % static_cast<uint64_t>(2 * kTurnMs)));
+  }
   votes_.clear();
   leader_ = kNobody;
   if (pre) {

@@ -205,6 +205,7 @@ void Raft::become_follower(Term term, NodeId leader) {
   if (role_ == Role::leader) reset_election_timer();
   role_ = Role::follower;
   leader_ = leader;
+  if (leader != kNobody) hasty_until_ms_ = 0;
   votes_.clear();
   progress_.clear();
   transfer_to_ = kNobody;

@@ -125,6 +125,10 @@ class Raft {
   /// invalid_argument.
   Status transfer_leadership(NodeId to, Now now);
 
+  /// The owner knows that the process of `node` is gone: its machine refuses connections. If it led, nobody
+  /// waits for its silence: the voters stand one after the other within a fraction of an election timeout,
+  /// with pre-votes as ever, so that a mistake moves nothing while a majority hears the leader.
+  void node_gone(NodeId node, Now now);
   /// Everything up to `ticket` is durable.
   void persisted(uint64_t ticket, Now now);
   /// What a snapshot of the state after entry `index`, which was handed out, is to be labelled with. Nothing
@@ -188,6 +192,7 @@ class Raft {
   void note_leadership(Output& out);
 
   // election.cc
+  int64_t turn_ms() const;
   void campaign(bool pre, bool transfer);
   void count_votes();
   void become_leader();
@@ -227,6 +232,8 @@ class Raft {
   LogIndex delivered_{0};
   int64_t election_deadline_ms_ = 0;
   int64_t leader_heard_ms_;
+  NodeId gone_ = kNobody;       // the leader whose process is gone
+  int64_t hasty_until_ms_ = 0;  // till then elections follow each other quickly
 
   // Candidates.
   std::set<NodeId> votes_;

@@ -3,12 +3,20 @@
 //   4 allow_auto_topic_creation | 5 offline replicas | 7 leader epoch | 8 topic authorized operations
 //   9 flexible | 10 topic ids in the response | 12 topics by id
 // Addresses are those of the listener that the request came in on.
+//
+// A leader that has just refused a connection is about to be replaced: the answer waits for that, shortly.
+// Clients that were told of a leader that is gone, or that there is none, ask again only after up to a
+// second. As they may notice sooner than this broker does, who asks again waits for a moment in any case.
+#include <utility>
+
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
 #include "control/topic_name.h"
 
 namespace millrace::broker {
 namespace {
+
+constexpr int64_t kDoubtStepMs = 5;
 
 using MetadataTopic = wire::MetadataResponse::MetadataResponseTopic;
 
@@ -32,17 +40,20 @@ class MetadataRun {
     return r;
   }
 
+  /// Not 0: a leader does not answer, and until then the controller should have named another.
+  int64_t doubt_until_ms() const { return doubt_until_ms_; }
+
  private:
   void add_brokers(wire::MetadataResponse& r) const {
     image_.brokers().for_each([&](BrokerId id, const meta::BrokerRef& b) {
-      if (b->fenced) return;
+      if (!call_.view().names(*b, call_.now().mono_ms)) return;
       for (const meta::Endpoint& e : b->endpoints) {
         if (e.name == call_.connection().listener) r.brokers.push_back({id.v, e.host, e.port, b->rack});
       }
     });
   }
 
-  MetadataTopic one(const wire::MetadataRequest::MetadataRequestTopic& asked) const {
+  MetadataTopic one(const wire::MetadataRequest::MetadataRequestTopic& asked) {
     MetadataTopic t;
     t.name = asked.name;
     t.topic_id = asked.topic_id;
@@ -72,7 +83,7 @@ class MetadataRun {
     return refuse(ErrorCode::unknown_topic_or_partition);
   }
 
-  MetadataTopic describe(const meta::Topic& topic) const {
+  MetadataTopic describe(const meta::Topic& topic) {
     MetadataTopic t;
     t.name = topic.name;
     t.topic_id = topic.id;
@@ -86,8 +97,8 @@ class MetadataRun {
       out.leader_epoch = p.leader_epoch.v;
       out.replica_nodes = broker_numbers(p.replicas);
       out.isr_nodes = broker_numbers(p.isr);
-      const meta::Broker* leader = p.leader == kNoBroker ? nullptr : image_.broker(p.leader);
-      if (leader == nullptr || leader->fenced) {
+      if (call_.view().live_broker(p.leader) == nullptr) {
+        note_doubt(p.leader);
         out.error_code = static_cast<int16_t>(ErrorCode::leader_not_available);
         out.leader_id = -1;
       } else if (endpoint_of(image_, p.leader, call_.connection().listener) == nullptr) {
@@ -108,6 +119,12 @@ class MetadataRun {
     return t;
   }
 
+  void note_doubt(BrokerId leader) {
+    const meta::Broker* b = leader == kNoBroker ? nullptr : image_.broker(leader);
+    const View::Gone* gone = b == nullptr || b->fenced ? nullptr : call_.view().in_doubt(*b);
+    if (gone != nullptr) doubt_until_ms_ = std::max(doubt_until_ms_, gone->settled_mono_ms);
+  }
+
   /// This broker should have it; its directory failed or was not there at the start.
   bool offline_here(const meta::Topic& topic, int32_t number) const {
     const PartitionRef* p = call_.view().partition(topic.id, number);
@@ -117,13 +134,37 @@ class MetadataRun {
   Call& call_;
   const wire::MetadataRequest& request_;
   const meta::Image& image_;
+  int64_t doubt_until_ms_ = 0;
 };
+
+/// When the view changes, or it takes too long.
+void answer_later(const SharedCall& call, std::shared_ptr<wire::MetadataRequest> request, int64_t until_ms,
+                  std::shared_ptr<const View> seen) {
+  call->loop().call_after(
+      kDoubtStepMs, [call, request = std::move(request), until_ms, seen = std::move(seen)]() mutable {
+        if (call->shard().view == seen && call->connected() && call->now().mono_ms < until_ms)
+          return answer_later(call, std::move(request), until_ms, std::move(seen));
+        MetadataRun run(*call, *request);
+        const wire::MetadataResponse response = run.run();
+        if (run.doubt_until_ms() > call->now().mono_ms && call->connected())
+          return answer_later(call, std::move(request), run.doubt_until_ms(), call->shard().view);
+        call->reply(response);
+      });
+}
 
 }  // namespace
 
 void handle(Call call, wire::MetadataRequest& request) {
-  const wire::MetadataResponse response = MetadataRun(call, request).run();
-  call.reply(response);
+  MetadataRun run(call, request);
+  const wire::MetadataResponse response = run.run();
+  const bool for_news = request.topics && !request.topics->empty() &&
+                        std::exchange(call.connection().asked_metadata, true) &&
+                        call.view().image->brokers().size() > 1;
+  const int64_t until_ms = run.doubt_until_ms();
+  if (until_ms <= call.now().mono_ms && !for_news) return call.reply(response);
+  std::shared_ptr<const View> seen = call.shard().view;
+  answer_later(share(std::move(call)), std::make_shared<wire::MetadataRequest>(std::move(request)), until_ms,
+               std::move(seen));
 }
 
 }  // namespace millrace::broker

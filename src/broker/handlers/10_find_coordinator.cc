@@ -37,8 +37,7 @@ CoordinatorAnswer coordinator_of(const Call& call, const std::string& key, int8_
   }
   const int32_t number = group::partition_for(key, static_cast<int32_t>(topic->partitions.size()));
   const meta::Partition& p = topic->partitions[static_cast<size_t>(number)];
-  const meta::Broker* leader = p.leader == kNoBroker ? nullptr : image.broker(p.leader);
-  if (leader == nullptr || leader->fenced)
+  if (call.view().live_broker(p.leader) == nullptr)
     return refuse(ErrorCode::coordinator_not_available, "the group's partition has no leader now");
   const meta::Endpoint* at = endpoint_of(image, p.leader, call.connection().listener);
   if (at == nullptr)

@@ -110,6 +110,9 @@ TEST_CASE("a refused connection fences at once, if it was this registration's") 
   wrong.reporter_epoch = u.epoch;
   CHECK(c.run(wrong).outcome.error == ErrorCode::invalid_request);
   wrong.broker = BrokerId(9);
+  wrong.reporter = kNoBroker;  // a controller's own word
+  CHECK(c.run(wrong).outcome.error == ErrorCode::broker_id_not_registered);
+  wrong.reporter = u.broker;
   CHECK(c.run(wrong).outcome.error == ErrorCode::broker_id_not_registered);
   CHECK_FALSE(c.broker(1).fenced);
 

@@ -70,6 +70,14 @@ class ClusterSim {
     n.raft.reset();
     ++n.life;
   }
+  /// Everybody hears, true or not, that the process of `id` is gone.
+  void say_gone(NodeId id) {
+    for (auto& [other, n] : nodes_) {
+      if (!n.raft || other == id) continue;
+      n.raft->node_gone(id, now());
+      after(other);
+    }
+  }
   void restart(NodeId id) {
     if (!nodes_.at(id).raft) start(id);
   }

@@ -374,3 +374,44 @@ TEST_CASE("entries of one proposal are split over messages by size") {
   REQUIRE((*s)[1].propose(payloads, s->now()).ok());
   CHECK(appends_with_entries((*s)[1].take_output(), 2) == 3);
 }
+
+TEST_CASE("one follower that takes the leader for gone moves nothing while the other hears it") {
+  auto s = elected();
+  (*s)[2].node_gone(NodeId(1), s->now());
+  CHECK((*s)[2].leader() == kNobody);
+  CHECK((*s)[2].next_deadline_mono_ms() < s->now().mono_ms + 500);
+  s->time_out(2);
+  s->settle();
+  CHECK((*s)[2].role() == Role::pre_candidate);
+  CHECK((*s)[2].term() == Term(1));
+  CHECK((*s)[1].leads());
+  // It is heard again: all is as it was.
+  s->propose(1, "on");
+  s->settle();
+  CHECK((*s)[2].role() == Role::follower);
+  CHECK((*s)[2].leader() == NodeId(1));
+}
+
+TEST_CASE("voters stand one after the other when their leader is gone") {
+  auto s = elected();
+  s->isolate(1);
+  (*s)[3].node_gone(NodeId(1), s->now());
+  (*s)[2].node_gone(NodeId(1), s->now());
+  CHECK((*s)[2].next_deadline_mono_ms() < (*s)[3].next_deadline_mono_ms());
+  CHECK((*s)[3].next_deadline_mono_ms() < s->now().mono_ms + 100);
+  s->time_out(2);
+  s->settle();
+  CHECK((*s)[2].leads());
+  CHECK((*s)[3].leader() == NodeId(2));
+}
+
+TEST_CASE("word of a node that does not lead, or of nobody, changes nothing") {
+  auto s = elected();
+  const int64_t deadline = (*s)[2].next_deadline_mono_ms();
+  (*s)[2].node_gone(NodeId(3), s->now());
+  (*s)[2].node_gone(kNobody, s->now());
+  (*s)[1].node_gone(NodeId(1), s->now());
+  CHECK((*s)[2].next_deadline_mono_ms() == deadline);
+  CHECK((*s)[2].leader() == NodeId(1));
+  CHECK((*s)[1].leads());
+}

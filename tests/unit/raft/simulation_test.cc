@@ -35,6 +35,7 @@ void calamity(ClusterSim& sim) {
   switch (sim.below(7)) {
     case 0:
       sim.crash(victim);
+      if (sim.chance(0.5)) sim.say_gone(victim);
       break;
     case 1:
       for (const NodeId id : ids) {
@@ -54,6 +55,7 @@ void calamity(ClusterSim& sim) {
       break;
     }
     case 4:
+      if (const NodeId l = sim.leader(); l != kNobody && sim.chance(0.5)) sim.say_gone(l);
       if (const NodeId l = sim.leader(); l != kNobody) (void)sim.transfer(l, victim);
       break;
     default:
@@ -93,6 +95,24 @@ TEST_CASE("a quiet cluster elects once and stays") {
     CHECK(sim.leader() == leader);
     for (const NodeId id : sim.ids()) CHECK(sim.state(id) == sim.state(leader));
   });
+}
+
+TEST_CASE("a leader that is known to be gone is mostly replaced before the least election timeout") {
+  size_t replaced = 0;
+  for_seeds(100, [&](uint32_t seed) {
+    ClusterSim sim({.seed = seed, .voters = seed % 2 == 0 ? 3 : 5, .drop = 0, .duplicate = 0, .raft = {}});
+    sim.run(10'000);
+    const NodeId leader = sim.leader();
+    REQUIRE(leader != kNobody);
+    sim.crash(leader);
+    sim.say_gone(leader);
+    sim.run(900);
+    const NodeId next = sim.leader();
+    if (next != kNobody && next != leader) ++replaced;
+    sim.restart(leader);
+    sim.converge(60'000);
+  });
+  CHECK(replaced >= 80);  // messages and writes take long here
 }
 
 TEST_CASE("a follower that returns from isolation does not disturb the leader") {

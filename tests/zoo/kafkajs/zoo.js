@@ -96,7 +96,7 @@ const numbers = (from, to) => Array.from({ length: to - from }, (_, i) => String
 async function create(what, numPartitions = 1, config = {}) {
   const topic = name(what);
   const configEntries = Object.entries(config).map(([key, value]) => ({ name: key, value }));
-  await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1, configEntries }], waitForLeaders: false });
+  await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: -1, configEntries }], waitForLeaders: false });
   await waitUntil('the new topic in the metadata', 10, async () => (await partitionsOf(topic)) === numPartitions);
   return topic;
 }

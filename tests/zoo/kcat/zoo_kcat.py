@@ -27,7 +27,7 @@ admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
 
 def create(what, partitions=1, **config):
     topic = report.name(what)
-    admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result(20)
+    admin.create_topics([NewTopic(topic, partitions, -1, config=config)])[topic].result(20)
     wait_until(lambda: partitions_of(topic) == partitions, "the new topic in the metadata")
     return topic
 

@@ -139,7 +139,7 @@ static bool await_partitions(const char* topic, int count) {
 static rd_kafka_resp_err_t create_error(const char* topic, int partitions, const char* key,
                                         const char* value) {
   char error[300];
-  rd_kafka_NewTopic_t* wanted = rd_kafka_NewTopic_new(topic, partitions, 1, error, sizeof error);
+  rd_kafka_NewTopic_t* wanted = rd_kafka_NewTopic_new(topic, partitions, -1, error, sizeof error);
   if (key) rd_kafka_NewTopic_set_config(wanted, key, value);
   rd_kafka_queue_t* queue = rd_kafka_queue_new(admin);
   rd_kafka_CreateTopics(admin, &wanted, 1, NULL, queue);

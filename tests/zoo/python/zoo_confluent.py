@@ -24,7 +24,7 @@ def done(futures):
 
 def create(what, partitions=1, **config):
     topic = report.name(what)
-    done(admin.create_topics([NewTopic(topic, partitions, 1, config=config)], operation_timeout=10))
+    done(admin.create_topics([NewTopic(topic, partitions, -1, config=config)], operation_timeout=10))
     wait_until(lambda: partitions_of(topic) == partitions, "the new topic in the metadata")
     return topic
 

@@ -20,7 +20,7 @@ admin = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
 
 def create(what, partitions=1, **config):
     topic = report.name(what)
-    admin.create_topics({topic: {"num_partitions": partitions, "replication_factor": 1, "configs": config}})
+    admin.create_topics({topic: {"num_partitions": partitions, "replication_factor": -1, "configs": config}})
     admin.wait_for_topics([topic])
     return topic
 

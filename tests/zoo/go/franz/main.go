@@ -37,7 +37,7 @@ func create(what string, partitions int32, configs ...string) (string, error) {
 	for i := 0; i < len(configs); i += 2 {
 		settings[configs[i]] = &configs[i+1]
 	}
-	response, err := admin.CreateTopic(within(20), partitions, 1, settings, topic)
+	response, err := admin.CreateTopic(within(20), partitions, -1, settings, topic)
 	if err := zoo.First(err, response.Err); err != nil {
 		return topic, err
 	}

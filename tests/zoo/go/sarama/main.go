@@ -40,7 +40,7 @@ func create(what string, partitions int32, configs ...string) (string, error) {
 	for i := 0; i < len(configs); i += 2 {
 		settings[configs[i]] = &configs[i+1]
 	}
-	if err := admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1,
+	if err := admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: -1,
 		ConfigEntries: settings}, false); err != nil {
 		return topic, err
 	}

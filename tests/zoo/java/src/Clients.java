@@ -59,7 +59,7 @@ public final class Clients {
     Map<String, String> settings = new HashMap<>();
     for (int i = 0; i < configs.length; i += 2) settings.put(configs[i], configs[i + 1]);
     String topic = zoo.name(what);
-    get(admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1).configs(settings))).all());
+    get(admin.createTopics(List.of(new NewTopic(topic, partitions, (short) -1).configs(settings))).all());
     Zoo.waitUntil("the new topic in the metadata", 10, () -> partitionsOf(topic) == partitions);
     return topic;
   }

@@ -123,8 +123,7 @@ public final class Tools {
 
   private static String create(String what, int partitions, String... configs) throws Exception {
     String topic = zoo.name(what);
-    List<String> arguments = new ArrayList<>(List.of("--create", "--topic", topic, "--partitions", "" + partitions,
-        "--replication-factor", "1"));
+    List<String> arguments = new ArrayList<>(List.of("--create", "--topic", topic, "--partitions", "" + partitions));
     for (String config : configs) arguments.addAll(List.of("--config", config));
     topics(arguments.toArray(new String[0]));
     Zoo.waitUntil("the new topic in the metadata", 10, () -> topics("--list").lines().contains(topic));
