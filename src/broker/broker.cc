@@ -395,7 +395,9 @@ void Broker::on_broker_request(control::BrokerRequest request,
 void Broker::ask_remote(const control::BrokerRequest& request, int64_t seen_timeout_ms,
                         std::function<void(Result<control::BrokerReply>)> done) {
   if (leader_ == kNoBroker || leader_ == config_.node_id || stopping_) {
-    done(Error(ErrorCode::not_controller, "no leader of the metadata log is known now"));
+    done(ledger_.failed()
+             ? Error(ErrorCode::kafka_storage_error, "the metadata log failed: " + ledger_.failure())
+             : Error(ErrorCode::not_controller, "no leader of the metadata log is known now"));
     return;
   }
   peers_.ask(leader_, ledger::kControllerApi, control::encode(request), kAskTimeoutMs,

@@ -97,9 +97,10 @@ Status Node::start(const std::function<bool()>& give_up) {
   if (!status.ok()) {
     stop_admin();
     listeners_.clear();
-    disk_->stop();
+    // The broker was not stopped: nothing turns any more that could give the pool work, before the pool ends.
     loops_->stop();
     control_->stop();
+    disk_->stop();
     early_.clear();
     connections_.clear();
     internal_connections_.reset();
