@@ -115,6 +115,7 @@ Status PartitionHost::open_directories(const Params& params) {
     }
     (void)states_[i]->fail(opened.error());
     std::erase_if(found_, [i](const auto& entry) { return entry.second.directory == i; });
+    std::erase_if(rivals_, [i](const auto& entry) { return entry.second.directory == i; });
     manifests_[i].reset();
     directories_[i] = nullptr;
     journals_[i] = nullptr;
@@ -155,8 +156,21 @@ Status PartitionHost::open_directory(const Params& params, size_t index) {
   }
   log::DataDirectory& directory = *directories_[index];
   Checkpoints& checkpoints = checkpoints_[index];
-  TRY_ASSIGN(checkpoints.recovery_points, directory.read_checkpoint(log::kRecoveryPointCheckpoint));
-  TRY_ASSIGN(checkpoints.log_starts, directory.read_checkpoint(log::kLogStartCheckpoint));
+  // Damaged, they are made anew (Kafka does so, too): every log is scanned whole, and what must be there, and
+  // where logs begin, the commit file knows.
+  const auto read_or_forget = [&](std::string_view name, log::OffsetCheckpoint& out) -> Status {
+    Result<log::OffsetCheckpoint> known = directory.read_checkpoint(name);
+    if (known.ok()) {
+      out = std::move(*known);
+    } else if (known.code() == ErrorCode::io_error) {
+      return known.error();
+    } else {
+      trace_.error("{}; it counts for nothing", known.error().message);
+    }
+    return {};
+  };
+  TRY(read_or_forget(log::kRecoveryPointCheckpoint, checkpoints.recovery_points));
+  TRY(read_or_forget(log::kLogStartCheckpoint, checkpoints.log_starts));
   TRY_ASSIGN(checkpoints.topic_ids, directory.read_topic_ids());
   // Without it a mark begins at the log start and is found again.
   Result<log::OffsetCheckpoint> marks = directory.read_checkpoint(log::kHighWatermarkCheckpoint);
@@ -187,7 +201,10 @@ Status PartitionHost::open_directory(const Params& params, size_t index) {
     if (d.topic == kMetadataTopic) continue;
     const log::TopicPartition key{d.topic, d.partition};
     const auto [it, added] = found_.emplace(key, Found{index, d.path, d.topic_id, false, d.metadata_torn});
-    if (!added) {
+    if (!added && d.topic_id && it->second.topic_id && *d.topic_id != *it->second.topic_id) {
+      trace_.warn("{} and {} hold two topics of one name", it->second.path, d.path);
+      rivals_.emplace(key, Found{index, d.path, d.topic_id, false, d.metadata_torn});
+    } else if (!added) {
       return Error(ErrorCode::corrupt, d.topic + "-" + std::to_string(d.partition.v) + " lies in " +
                                            it->second.path + " and in " + d.path);
     }
@@ -255,11 +272,19 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
   const log::TopicPartition key{spec.name.topic, spec.name.partition};
   auto it = found_.find(key);
   const auto is_stale = [&](const Found& f) {
-    if (f.topic_id) return *f.topic_id != spec.topic_id;  // an older topic of that name
+    const bool other = f.topic_id && *f.topic_id != spec.topic_id;  // an older topic of that name
+    if (!other && !f.metadata_torn) return false;
     // The first sync carries partition.metadata: without it nothing was promised, and whose it is is unknown.
-    const auto known = f.metadata_torn ? journals_[f.directory]->known(commit_key) : std::nullopt;
-    return f.metadata_torn && (!known || known->durable_end == Offset(0));
+    // If records of this topic were synced here it is damaged: opening it says so, nothing is moved away.
+    const auto known = journals_[f.directory]->known(commit_key);
+    return !known || known->durable_end == Offset(0);
   };
+  const auto [first_rival, last_rival] = rivals_.equal_range(key);
+  if (it != found_.end() && is_stale(it->second)) {
+    const auto mine =
+        std::find_if(first_rival, last_rival, [&](const auto& r) { return !is_stale(r.second); });
+    if (mine != last_rival) std::swap(it->second, mine->second);
+  }
   if (it != found_.end() && is_stale(it->second)) {
     plan.stale = it->second.path;
     found_.erase(it);
@@ -335,6 +360,8 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
       return counts_[a] < counts_[b];
     };
     for (size_t i = 0; i < directories_.size(); ++i) {
+      if (std::any_of(first_rival, last_rival, [i](const auto& r) { return r.second.directory == i; }))
+        continue;
       if (!states_[i]->failed() && (best == directories_.size() || better(i, best))) best = i;
     }
     if (best == directories_.size())

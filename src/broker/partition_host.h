@@ -196,6 +196,8 @@ class PartitionHost {
   bool all_missing_ = false;                               // none of those registered is here
   std::set<std::pair<log::TopicPartition, Uuid>> missed_;  // partitions that lie in no directory that is here
   std::map<log::TopicPartition, Found> found_;
+  /// Of the same names, in other directories (one failed, its topic was made again elsewhere, it came back).
+  std::multimap<log::TopicPartition, Found> rivals_;
   std::vector<std::string> leftovers_;
 };
 

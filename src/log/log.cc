@@ -33,7 +33,9 @@ Status SyncPlan::run(io::Disk& disk) const {
     Status status = disk.sync_directory(directory);
     if (!status && status.code() != ErrorCode::not_found) return status;
   }
+  const bool overtaken = epochs_on_disk && epochs_on_disk->load(std::memory_order_acquire) > epochs_version;
   for (const auto& [path, content] : replacements) {
+    if (overtaken) break;
     Status status = disk.replace_file(path, as_bytes(content));
     if (!status && status.code() != ErrorCode::not_found) return status;
   }
@@ -327,7 +329,9 @@ std::vector<SegmentInfo> Log::segments() const {
 
 // --- snapshots of the producer state ---
 
+// One that is there says the same, and may be on disk already: written anew in place it could be torn.
 Status Log::write_snapshot() {
+  if (!snapshots_.empty() && snapshots_.back() == log_end_offset_) return {};
   return write_snapshot_of(producers_, log_end_offset_);
 }
 
@@ -356,7 +360,7 @@ void Log::remove_snapshots(Offset from, Offset below) {
 // --- durability ---
 
 bool Log::anything_dirty() const {
-  return !unsynced_.empty() || names_version_ != names_synced_ || epochs_version_ != epochs_synced_ ||
+  return !unsynced_.empty() || names_version_ != names_synced_ || epochs_version_ != *epochs_synced_ ||
          parent_dirty_ ||
          std::any_of(segments_.rbegin(), segments_.rend(), [](const auto& s) { return s->dirty; });
 }
@@ -374,17 +378,18 @@ Result<SyncPlan> Log::plan_sync(SyncScope scope) {
   plan.generation = generation_;
   plan.names_version = names_version_;
   plan.epochs_version = epochs_version_;
+  plan.epochs_on_disk = epochs_synced_;
   if (scope == SyncScope::everything) {
     for (const auto& segment : segments_) {
       // Those of closed segments were written at the roll, but some had to be made anew.
       if (segment->indexes_loaded()) TRY(segment->write_indexes(unsynced_));
     }
     plan.recovery_point = plan.end;
-    if (epochs_version_ != epochs_synced_) {
+    if (epochs_version_ != *epochs_synced_) {
       plan.replacements.emplace_back(io::join_path(directory_, kEpochCheckpointName), epochs_.encode());
     }
   }
-  if (scope == SyncScope::records && epochs_version_ == epochs_synced_) {
+  if (scope == SyncScope::records && epochs_version_ == *epochs_synced_) {
     // Closed segments will be on disk wholly: their indexes and the snapshot were written at the roll.
     plan.recovery_point = active().base_offset();
   }
@@ -423,7 +428,8 @@ void Log::synced(const SyncPlan& plan, const Status& outcome) {
   durable_end_ = std::max(durable_end_, plan.end);
   // Only a plan that carried the epochs, or had none to carry, may move it: see plan_sync().
   recovery_point_ = std::max(recovery_point_, plan.recovery_point);
-  if (plan.recovery_point != kNoOffset) epochs_synced_ = std::max(epochs_synced_, plan.epochs_version);
+  if (plan.recovery_point != kNoOffset && plan.epochs_version > *epochs_synced_)
+    epochs_synced_->store(plan.epochs_version, std::memory_order_release);
 }
 
 Status Log::flush() {

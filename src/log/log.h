@@ -10,6 +10,7 @@
 // is failed: it answers reads of what is durable and refuses everything else with kafka_storage_error.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -131,10 +132,13 @@ struct SyncPlan {
   uint64_t generation = 0;
   uint64_t names_version = 0;
   uint64_t epochs_version = 0;
+  /// What of the epochs is on disk by now: a plan that was overtaken does not put back older ones.
+  std::shared_ptr<const std::atomic<uint64_t>> epochs_on_disk;
 
   bool empty() const { return files.empty() && directories.empty() && replacements.empty(); }
   /// Syncs the files, then the directories, then replaces the small files; stops at the first error. A file
-  /// that was removed meanwhile is done.
+  /// that was removed meanwhile is done. Two plans of one log never run at once; in what order does not
+  /// matter.
   Status run(io::Disk& disk) const;
 };
 
@@ -400,7 +404,7 @@ class Log {
   uint64_t names_version_ = 0;   // counts changes of file names ...
   uint64_t names_synced_ = 0;    // ... and what of them is synced
   uint64_t epochs_version_ = 0;  // the same for leader epochs
-  uint64_t epochs_synced_ = 0;
+  std::shared_ptr<std::atomic<uint64_t>> epochs_synced_ = std::make_shared<std::atomic<uint64_t>>(0);
   Offset cleaned_end_{0};
   Offset swap_base_ = kNoOffset;  // of a .swap file on its way in
   bool parent_dirty_ = false;     // the partition directory itself is new

@@ -42,6 +42,7 @@ class LogOpener {
   Status check_ends();
   Status rewrite_unsynced();
   Status note_first_append();
+  Status sync_snapshot();
   std::string path(std::string_view name) const { return io::join_path(log_.directory_, name); }
   Status remove_leftover(const std::string& name);
   /// Below it damage is damage, never a torn tail.
@@ -105,6 +106,7 @@ Status LogOpener::run() {
   for (const auto& segment : log_.segments_) {
     if (segment != log_.segments_.back()) TRY(segment->write_txn_index(log_.unsynced_));
   }
+  TRY(sync_snapshot());
   stats_.segments = static_cast<uint32_t>(log_.segments_.size());
   log_.set_cleaned_end(params_.cleaned_end);
   return {};
@@ -357,7 +359,10 @@ Status LogOpener::scan_segments() {
       segment.finish_time_index();
       TRY(segment.write_indexes(log_.unsynced_));
       log_.note_index_use(segment);
-      if (log_.config_.compact_policy || complete) continue;
+      // Kafka's compaction leaves holes between segments. What nobody knows to have been compacted or synced
+      // is no such hole.
+      const bool may_be_hole = segment.next_offset() < std::max(params_.cleaned_end, known_durable());
+      if (complete || (log_.config_.compact_policy && may_be_hole)) continue;
       // Every batch verified, and the next segment does not go on here: unsynced bytes at a batch boundary
       // lost.
       scan.damage = fmt::format("{}: ends at offset {}, the next segment begins at {}",
@@ -462,16 +467,49 @@ Status LogOpener::rewrite_unsynced() {
     TRY_ASSIGN(const std::optional<Place> place,
                log_.locate(i, std::max(from, segment.base_offset()), ReadMode::may_block, would_block));
     if (!place) continue;
+    // Verified once more: a bit that flipped on the way here may not be written over what is sound.
+    BatchScanner scanner(*segment.file(), place->position, segment.size_bytes(), log_.scratch_,
+                         kReplayWindow);
     Bytes window;
-    for (uint64_t at = place->position; at < segment.size_bytes(); at += window.size()) {
-      window.resize(std::min<uint64_t>(kReplayWindow, segment.size_bytes() - at));
-      TRY_ASSIGN(const size_t got, segment.file()->read_at(at, window));
-      if (got != window.size())
-        return Error(ErrorCode::corrupt,
-                     fmt::format("{}: ends at position {}", segment.file()->path(), at + got));
+    uint64_t at = place->position;
+    while (true) {
+      TRY_ASSIGN(const bool more, scanner.next());
+      if (more) {
+        TRY_ASSIGN(const ByteView bytes, scanner.bytes());
+        const Result<record::BatchView> batch = record::BatchView::parse(bytes);
+        if (!batch || !batch->crc_matches())
+          return Error(ErrorCode::corrupt, fmt::format("{}: reads differently at position {} the second time",
+                                                       segment.file()->path(), at + window.size()));
+        window.insert(window.end(), bytes.begin(), bytes.end());
+      }
+      if (window.size() < kReplayWindow && more) continue;
       TRY(segment.file()->write_at(at, window));
+      at += window.size();
+      window.clear();
+      if (!more) break;
     }
+    if (at != segment.size_bytes())
+      return Error(ErrorCode::corrupt, fmt::format("{}: ends at position {}", segment.file()->path(), at));
   }
+  return {};
+}
+
+// The life before may have written it and not come to sync it. What is vouched for from now on rests on it.
+Status LogOpener::sync_snapshot() {
+  if (params_.clean_shutdown || log_.snapshots_.empty()) return {};
+  // Of the others only the one where the log begins is of use, and nobody has looked at it.
+  const Offset used = log_.snapshots_.back();
+  const Offset front = log_.segments_.front()->base_offset();
+  log_.remove_snapshots(front + 1, used);
+  if (log_.snapshots_.front() != used) {
+    const Result<Bytes> first =
+        log_.disk_.read_file(path(file_name(log_.snapshots_.front(), FileKind::snapshot)), kSnapshotBytesMax);
+    if (!first || !ProducerState::decode_snapshot(*first)) log_.remove_snapshots(Offset(0), used);
+  }
+  Result<std::shared_ptr<io::File>> file =
+      log_.disk_.open(path(file_name(log_.snapshots_.back(), FileKind::snapshot)), io::OpenMode::write);
+  if (!file) return file.error();
+  log_.unsynced_.push_back(std::move(*file));
   return {};
 }
 

@@ -237,7 +237,8 @@ Status Log::truncate_fully_and_start_at(Offset offset, Now now) {
   epochs_.clear();
   ++epochs_version_;
   ++names_version_;
-  unsynced_.clear();
+  // What lay beside the segments went with them; partition.metadata did not.
+  std::erase_if(unsynced_, [](const auto& file) { return !file->path().ends_with(kPartitionMetadataName); });
   lower_ends(offset);
   log_start_offset_ = durable_end_ = recovery_point_ = offset;
   active().dirty = true;

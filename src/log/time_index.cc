@@ -13,6 +13,8 @@ TimeIndex TimeIndex::sound_prefix(ByteView file, bool& whole) {
   Entry last{-1, -1};
   for (size_t at = 0; at + kEntrySize <= file.size(); at += kEntrySize) {
     const Entry e{load_be<int64_t>(&file[at]), load_be<int32_t>(&file[at + 8])};
+    // All zeros is what a file is whose size outlived its bytes.
+    if (e.timestamp == 0 && e.relative_offset == 0) break;
     if (e.timestamp <= last.timestamp || e.relative_offset <= last.relative_offset) break;
     index.timestamps_.push_back(e.timestamp);
     index.offsets_.push_back(e.relative_offset);

@@ -18,7 +18,8 @@ Result<TxnIndex> TxnIndex::parse(ByteView file, Offset segment_base) {
     const AbortedTxn txn{ProducerId(load_be<int64_t>(&file[at + 2])),
                          Offset(load_be<int64_t>(&file[at + 10])), Offset(load_be<int64_t>(&file[at + 18])),
                          Offset(load_be<int64_t>(&file[at + 26]))};
-    if (txn.first_offset.v < 0 || txn.first_offset > txn.last_offset || txn.last_offset <= last) {
+    // A transaction has data before its marker. (All zeros is what a file is whose size outlived its bytes.)
+    if (txn.first_offset.v < 0 || txn.first_offset >= txn.last_offset || txn.last_offset <= last) {
       return Error(ErrorCode::corrupt, "transaction index: offsets do not ascend");
     }
     index.entries_.push_back(txn);

@@ -26,7 +26,7 @@ class TxnIndex {
   static constexpr size_t kEntrySize = 34;
   static constexpr int16_t kVersion = 0;
 
-  /// Errors: corrupt (size, version, first > last, last offsets not ascending, or below `segment_base`).
+  /// Errors: corrupt (size, version, first >= last, last offsets not ascending, or below `segment_base`).
   static Result<TxnIndex> parse(ByteView file, Offset segment_base);
   Bytes encode(size_t first = 0) const;
 

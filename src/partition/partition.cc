@@ -497,6 +497,11 @@ bool Partition::may_send_locked(const log::ReadResult& read) {
   return false;
 }
 
+void Partition::forget_verified_locked() {
+  verified_ = {};
+  if (log_) own_from_ = std::max(own_from_, log_->log_end_offset());
+}
+
 // What was just written is in the page cache; anything else is asked for at a stride.
 bool Partition::cached_locked(const log::ReadResult& read) const {
   if (read.base_offset >= own_from_ && read.regions.size() == 1) {
@@ -533,6 +538,7 @@ Result<Fetched> Partition::fetch(Offset from, size_t bytes_max, bool at_least_on
                                                log::ReadMode::cached_only, offsets));
   Fetched out;
   out.offsets = offsets;
+  if (read.would_block) forget_verified_locked();
   out.cold = read.would_block || (!read.empty() && !may_send_locked(read));
   if (out.cold) return out;
   out.bytes = read.bytes;
@@ -661,6 +667,7 @@ Result<Partition::TimestampAnswer> Partition::offset_for_timestamp(int64_t times
   used_ = true;
   const Offsets o = offsets_locked();
   const Offset bound = isolation == Isolation::read_committed ? o.last_stable : o.high_watermark;
+  forget_verified_locked();
   TRY_ASSIGN(const auto found, log_->offset_for_timestamp(timestamp_ms, bound));
   TimestampAnswer answer;
   if (found) answer = {found->offset, found->timestamp, found->leader_epoch};
@@ -673,6 +680,7 @@ Result<Partition::TimestampAnswer> Partition::offset_of_max_timestamp(EpochCheck
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
   if (!log_) return ErrorCode::not_leader_or_follower;
   used_ = true;
+  forget_verified_locked();
   TRY_ASSIGN(const auto found, log_->offset_of_max_timestamp());
   TimestampAnswer answer;
   if (found) answer = {found->offset, found->timestamp, found->leader_epoch};

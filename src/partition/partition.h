@@ -357,6 +357,9 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   bool may_send_locked(const log::ReadResult& read);
   bool cached_locked(const log::ReadResult& read) const;
   Error damaged_locked(const std::string& what);
+  /// Something came from the medium without being verified: what was verified earlier may have come anew with
+  /// it, too.
+  void forget_verified_locked();
   void take_waits_locked(Notices& notices);
   void on_ends_locked(Notices& notices);
   void on_mark_locked(Notices& notices);

@@ -39,6 +39,7 @@ Result<bool> Partition::compact(log::Compaction& run, uint64_t bytes, Now now) {
   Error error = state.error();
   {
     const std::lock_guard lock(mutex_);
+    forget_verified_locked();
     if (!log_ || log_->closed() || log_->generation() != run.plan().generation) {
       // What was read may have been cut away meanwhile: no verdict.
       error = Error(ErrorCode::cancelled, name_.text() + ": closed or truncated under compaction");

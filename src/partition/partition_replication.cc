@@ -54,6 +54,8 @@ Status Partition::lead(const Leadership& leadership) {
   Notices notices;
   Status synced;
   {
+    // A checkpoint on its way must not put older leader epochs back behind what is synced here.
+    const std::lock_guard files(files_mutex_);
     const std::lock_guard lock(mutex_);
     if (leader_ && leader_->epoch() == leadership.epoch) return {};
     const LeaderEpoch known = leader_ ? leader_->epoch() : follower_ ? follower_->epoch() : kNoLeaderEpoch;

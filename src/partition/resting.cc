@@ -90,6 +90,8 @@ Status Partition::open_if_resting(bool for_role) {
     const std::lock_guard files(files_mutex_);
     log::OpenParams params;
     Offset expected;
+    uint64_t bytes = 0;
+    uint32_t segments = 0;
     {
       const std::lock_guard lock(mutex_);
       if (log_) return {};
@@ -105,6 +107,8 @@ Status Partition::open_if_resting(bool for_role) {
       params.log_start_exact = true;
       params.cleaned_end = rest_->cleaned_end;
       params.create = !rest_->on_disk();
+      bytes = rest_->bytes;
+      segments = rest_->segments;
       params.topic_id = topic_id_;
     }
     Result<std::unique_ptr<log::Log>> opened =
@@ -114,6 +118,15 @@ Status Partition::open_if_resting(bool for_role) {
       opened = Error(ErrorCode::corrupt, log_directory() + " ends at offset " +
                                              std::to_string((*opened)->log_end_offset().v) + ", not at " +
                                              std::to_string(expected.v) + " as when it was closed");
+    }
+    // A compacted log has holes: that a segment is missing, or ends early, shows by this alone.
+    if (opened.ok() && segments > 0 &&
+        ((*opened)->segment_count() != segments || (*opened)->size_bytes() != bytes)) {
+      opened =
+          Error(ErrorCode::corrupt, log_directory() + " has " + std::to_string((*opened)->segment_count()) +
+                                        " segments of " + std::to_string((*opened)->size_bytes()) +
+                                        " bytes, not " + std::to_string(segments) + " of " +
+                                        std::to_string(bytes) + " as when it was closed");
     }
     if (opened.ok()) {
       log_ = std::move(*opened);

@@ -130,6 +130,15 @@ Step Follower::on_records(const FetchAnswer& answer, Now now) {
   Offset end = local_.ends.log_end;
   if (answer.records) {
     const FetchedRange& r = *answer.records;
+    // An empty log stands in the midst of a batch: the leader's log start did, when it was taken over from
+    // there. The batch comes whole, so the log begins where it does; the log start follows the leader's.
+    if (local_.log_start == end && r.base_offset < end && r.next_offset > end) {
+      step.reset_to = r.base_offset;
+      high_watermark_ = std::min(high_watermark_, r.base_offset);
+      backoff_ms_ = 0;
+      fetch_at_ms_ = now.mono_ms;
+      return step;
+    }
     // Beyond the own end is a gap that compaction left at the leader. Epochs never decrease along a log, and
     // none is above the leader's own (KAFKA-18723: an answer read while the leader lost its place).
     if (r.base_offset < end || r.next_offset <= r.base_offset || r.first_epoch < local_.last_epoch ||

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "io/disk.h"
+#include "sim/byte_change.h"
 
 namespace millrace::test {
 
@@ -36,11 +37,7 @@ enum class DiskOp {
 };
 
 class MemoryDisk final : public io::Disk {
-  struct Change {
-    uint64_t position = 0;
-    Bytes bytes;
-    bool is_truncate = false;  // to `position`
-  };
+  using Change = sim::ByteChange;
   struct Inode {
     Bytes data;
     Bytes durable;
@@ -148,7 +145,7 @@ class MemoryDisk final : public io::Disk {
 
   // --- io::Disk ---
   Result<std::shared_ptr<io::File>> open(const std::string& path, io::OpenMode mode) override {
-    if (const ErrorCode code = ask(DiskOp::open, path); code != ErrorCode::none) return Error(code, path);
+    if (const ErrorCode code = ask(DiskOp::open, path); code != ErrorCode::none) return refusal(code, path);
     const auto it = names_.find(path);
     if (it != names_.end() && !it->second) return Error(ErrorCode::io_error, path + " is a directory");
     const bool must_exist = mode == io::OpenMode::read || mode == io::OpenMode::write;
@@ -165,13 +162,13 @@ class MemoryDisk final : public io::Disk {
     return std::shared_ptr<io::File>(std::make_shared<MemoryFile>(*this, path, inode));
   }
   Status rename(const std::string& from, const std::string& to) override {
-    if (const ErrorCode code = ask(DiskOp::rename, from); code != ErrorCode::none) return Error(code, from);
+    if (const ErrorCode code = ask(DiskOp::rename, from); code != ErrorCode::none) return refusal(code, from);
     if (!names_.contains(from)) return Error(ErrorCode::not_found, from);
     change({NameChange::Kind::rename, from, to, nullptr});
     return {};
   }
   Status remove(const std::string& path) override {
-    if (const ErrorCode code = ask(DiskOp::remove, path); code != ErrorCode::none) return Error(code, path);
+    if (const ErrorCode code = ask(DiskOp::remove, path); code != ErrorCode::none) return refusal(code, path);
     const auto it = names_.find(path);
     if (it == names_.end()) return Error(ErrorCode::not_found, path);
     if (!it->second) return Error(ErrorCode::io_error, path + " is a directory");
@@ -179,7 +176,7 @@ class MemoryDisk final : public io::Disk {
     return {};
   }
   Status remove_tree(const std::string& path) override {
-    if (const ErrorCode code = ask(DiskOp::remove, path); code != ErrorCode::none) return Error(code, path);
+    if (const ErrorCode code = ask(DiskOp::remove, path); code != ErrorCode::none) return refusal(code, path);
     std::vector<std::string> inside;
     for (const auto& [name, inode] : names_) {
       if (name == path || name.starts_with(path + "/")) inside.push_back(name);
@@ -190,7 +187,7 @@ class MemoryDisk final : public io::Disk {
   }
   Status make_directories(const std::string& path) override {
     if (const ErrorCode code = ask(DiskOp::make_directories, path); code != ErrorCode::none)
-      return Error(code, path);
+      return refusal(code, path);
     for (size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
       make_directory(path.substr(0, slash));
     }
@@ -199,7 +196,7 @@ class MemoryDisk final : public io::Disk {
   }
   Status sync_directory(const std::string& path) override {
     if (const ErrorCode code = ask(DiskOp::sync_directory, path); code != ErrorCode::none)
-      return Error(code, path);
+      return refusal(code, path);
     if (!names_.contains(path)) return Error(ErrorCode::not_found, path);
     ++syncs;
     std::erase_if(name_changes_, [&](const NameChange& c) {
@@ -210,7 +207,7 @@ class MemoryDisk final : public io::Disk {
     return {};
   }
   Result<std::vector<io::DirectoryEntry>> list(const std::string& path) override {
-    if (const ErrorCode code = ask(DiskOp::list, path); code != ErrorCode::none) return Error(code, path);
+    if (const ErrorCode code = ask(DiskOp::list, path); code != ErrorCode::none) return refusal(code, path);
     const auto self = names_.find(path);
     if (self == names_.end() || self->second) return Error(ErrorCode::not_found, path);
     std::vector<io::DirectoryEntry> out;
@@ -228,6 +225,7 @@ class MemoryDisk final : public io::Disk {
     if (!locks_.insert(path).second) return Error(ErrorCode::already_exists, path);
     return std::unique_ptr<io::DirectoryLock>(std::make_unique<Lock>(*this, path));
   }
+  void watch_failures(io::FailureWatch watch) override { watch_ = std::move(watch); }
   void run(io::Loop& home, std::function<void()> work, std::function<void()> done) override {
     work();
     home.post(std::move(done));
@@ -242,7 +240,7 @@ class MemoryDisk final : public io::Disk {
         : disk_(disk), path_(std::move(path)), inode_(std::move(inode)) {}
     Result<size_t> read_at(uint64_t position, MutableByteView out) const override {
       if (const ErrorCode code = disk_.ask(DiskOp::read, path_); code != ErrorCode::none)
-        return Error(code, path_);
+        return disk_.refusal(code, path_);
       ++disk_.reads;
       if (position >= inode_->data.size()) return size_t{0};
       const size_t count = std::min<size_t>(out.size(), inode_->data.size() - static_cast<size_t>(position));
@@ -261,7 +259,7 @@ class MemoryDisk final : public io::Disk {
       if (const ErrorCode code = disk_.ask(DiskOp::write, path_); code != ErrorCode::none) {
         bytes.resize(std::min(bytes.size(), disk_.torn_bytes));
         disk_.store(*inode_, {position, std::move(bytes), false});
-        return Error(code, path_);
+        return disk_.refusal(code, path_);
       }
       const uint64_t end = std::max<uint64_t>(inode_->data.size(), position + bytes.size());
       const uint64_t growth = end - inode_->data.size();
@@ -281,15 +279,18 @@ class MemoryDisk final : public io::Disk {
     using File::write_at;
     Status truncate(uint64_t size) override {
       if (const ErrorCode code = disk_.ask(DiskOp::truncate, path_); code != ErrorCode::none)
-        return Error(code, path_);
+        return disk_.refusal(code, path_);
       disk_.store(*inode_, {size, {}, true});
       return {};
     }
     Status sync() override {
       ++disk_.syncs;
+      // For good, as with the real disk: what was written may be lost, and no later sync says otherwise.
+      if (sync_failed_) return Error(ErrorCode::io_error, path_ + ": an earlier sync failed");
       if (const ErrorCode code = disk_.ask(DiskOp::sync, path_); code != ErrorCode::none) {
+        sync_failed_ = true;
         inode_->unsynced.clear();
-        return Error(code, path_);
+        return disk_.refusal(code, path_);
       }
       for (const Change& c : inode_->unsynced) apply(inode_->durable, c);
       inode_->unsynced.clear();
@@ -303,6 +304,7 @@ class MemoryDisk final : public io::Disk {
     MemoryDisk& disk_;
     const std::string path_;
     std::shared_ptr<Inode> inode_;
+    bool sync_failed_ = false;
   };
 
   class Lock final : public io::DirectoryLock {
@@ -315,6 +317,13 @@ class MemoryDisk final : public io::Disk {
     std::string path_;
   };
 
+  /// An error of the medium is told to who watches, as the real disk does.
+  Error refusal(ErrorCode code, const std::string& path) const {
+    Error error(code, path);
+    if (code == ErrorCode::io_error && watch_) watch_(path, error);
+    return error;
+  }
+
   ErrorCode ask(DiskOp op, const std::string& path) const {
     return fault ? fault(op, path) : ErrorCode::none;
   }
@@ -324,17 +333,7 @@ class MemoryDisk final : public io::Disk {
     inode.unsynced.push_back(std::move(change));
   }
 
-  static void apply(Bytes& data, const Change& change) {
-    if (change.is_truncate) {
-      data.resize(static_cast<size_t>(change.position));
-      return;
-    }
-    if (change.bytes.empty()) return;
-    const auto from = static_cast<size_t>(change.position);
-    if (data.size() < from + change.bytes.size()) data.resize(from + change.bytes.size());
-    std::copy(change.bytes.begin(), change.bytes.end(), data.begin() + static_cast<std::ptrdiff_t>(from));
-  }
-
+  static void apply(Bytes& data, const Change& change) { sim::apply(data, change); }
   static void apply(Names& names, const NameChange& change) {
     switch (change.kind) {
       case NameChange::Kind::create:
@@ -406,6 +405,7 @@ class MemoryDisk final : public io::Disk {
   Names durable_;
   std::vector<NameChange> name_changes_;
   std::set<std::string> locks_;
+  io::FailureWatch watch_;
 };
 
 }  // namespace millrace::test
