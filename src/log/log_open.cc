@@ -58,6 +58,7 @@ class LogOpener {
   void note_epoch(const BatchHeader& batch);
 
   std::vector<Offset> bases_;
+  std::vector<size_t> damaged_txn_indexes_;
   bool epochs_lost_ = false;
   std::vector<EpochStart> known_epochs_;  // as the file had them
   Offset batches_end_{0};                 // of the batches met so far
@@ -80,8 +81,8 @@ Status LogOpener::run() {
     log_.parent_dirty_ = true;
     ++log_.names_version_;
   }
-  if (!params_.clean_shutdown) {
-    // The life before may have made names that it did not come to sync.
+  if (!params_.clean_shutdown || params_.create) {
+    // An opening that failed half-way, or the life before may have made names that it did not come to sync.
     log_.parent_dirty_ = true;
     ++log_.names_version_;
   }
@@ -98,6 +99,10 @@ Status LogOpener::run() {
   TRY(check_ends());
   TRY(rewrite_unsynced());
   TRY(note_first_append());
+  // Those below the recovery point would not come again with the producers.
+  for (const size_t i : damaged_txn_indexes_) {
+    if (i < log_.segments_.size()) TRY(log_.txn_index_of(i));
+  }
   TRY(log_.txn_index_of(log_.segments_.size() - 1));
   // The snapshot where the log begins was on disk before what lay below was removed.
   const Offset trusted = std::max(log_.recovery_point_, log_.segments_.front()->base_offset());
@@ -335,7 +340,7 @@ Status LogOpener::scan_segments() {
       // Aborted transactions past the recovery point come again with the replay of the producers.
       const Status known = segment.truncate_txn_index(checksums_from);
       if (known.code() == ErrorCode::corrupt) {
-        segment.forget_txn_index();
+        damaged_txn_indexes_.push_back(i);  // made anew when all segments are known
         ++stats_.indexes_rebuilt;
       } else if (!known) {
         return known;
@@ -430,8 +435,8 @@ Status LogOpener::check_ends() {
                     log_.active().file()->path(), log_.active().size_bytes(), end.v, known_durable().v));
   }
   const Offset first = log_.segments_.front()->base_offset();
-  if (params_.log_start_exact && first > params_.log_start_offset &&
-      known_durable() > params_.log_start_offset) {
+  const bool begins_late = params_.log_start_exact && first > params_.log_start_offset;
+  if (begins_late && known_durable() > params_.log_start_offset) {
     return Error(ErrorCode::corrupt,
                  fmt::format("{}: the first segment begins at offset {}, the log at {}: segments are missing",
                              log_.directory_, first.v, params_.log_start_offset.v));
@@ -445,7 +450,11 @@ Status LogOpener::check_ends() {
     // Also one that ends just there: it may have been truncated to that end.
     segment->dirty = !params_.clean_shutdown && segment->next_offset() >= known_durable();
   }
-  if (log_.log_start_offset_ > end) {
+  if (begins_late && !params_.clean_shutdown) {
+    // A follower was to begin anew further back, and nothing of that was synced. What lies here now would
+    // follow a hole.
+    TRY(log_.truncate_fully_and_start_at(params_.log_start_offset, params_.now));
+  } else if (log_.log_start_offset_ > end) {
     // Records up to the log start were deleted, and the tail that reached it was lost: nothing is left.
     TRY(log_.truncate_fully_and_start_at(log_.log_start_offset_, params_.now));
   }

@@ -147,7 +147,7 @@ Status Segment::load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint3
       time_entries_written_ = time_index_.size();
       index_files_ = FileState::prefix;
       // The last entry speaks for the whole segment: a wrong one would hide it from lookups by time.
-      if (time_index_.empty() || names_a_batch(*time_index_.last(), scratch)) {
+      if (time_index_.empty() ? !has_timestamps(scratch) : names_a_batch(*time_index_.last(), scratch)) {
         max_timestamp_ = time_index_.empty() ? -1 : time_index_.last()->timestamp;
         max_timestamp_offset_ =
             time_index_.empty() ? kNoOffset : base_offset_ + int64_t{time_index_.last()->relative_offset};
@@ -158,6 +158,13 @@ Status Segment::load_indexes(Bytes& scratch, int32_t index_interval_bytes, uint3
   }
   if (rebuilt != nullptr) ++*rebuilt;
   return rebuild_indexes(scratch, index_interval_bytes);
+}
+
+// Then an empty time index is one that a power cut left so.
+bool Segment::has_timestamps(Bytes& scratch) const {
+  BatchScanner scanner(*file_, 0, size_bytes_, scratch);
+  const Result<bool> more = scanner.next();
+  return more && *more && scanner.header().max_timestamp >= 0;
 }
 
 bool Segment::names_a_batch(const TimeIndex::Entry& entry, Bytes& scratch) const {

@@ -159,6 +159,7 @@ class Segment {
   Result<uint64_t> adopt_indexes(int64_t trusted, Bytes& scratch);
   Result<ScanResult> walk(const ScanParams& params, uint64_t start, Bytes& scratch, LeaderEpoch epoch_before,
                           const std::function<void(const BatchHeader&)>& each);
+  bool has_timestamps(Bytes& scratch) const;
   bool names_a_batch(const TimeIndex::Entry& entry, Bytes& scratch) const;
   Status write_index(FileKind kind, FileState state, const Bytes& bytes, size_t keep_bytes,
                      std::vector<std::shared_ptr<io::File>>& files);
