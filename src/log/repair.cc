@@ -9,6 +9,7 @@
 #include "log/epoch_cache.h"
 #include "log/file_names.h"
 #include "log/lost_ranges.h"
+#include "log/manifest.h"
 #include "log/partition_metadata.h"
 
 namespace millrace::log {
@@ -203,8 +204,28 @@ Status carry_out(io::Disk& disk, const RepairPlan& plan) {
   return disk.sync_directory(plan.directory);
 }
 
+namespace {
+
+/// What the manifest says of the log is over: the next start opens it and looks.
+Status leave_manifest(io::Disk& disk, const std::string& data_directory, const TopicPartition& name) {
+  const std::string path = io::join_path(data_directory, kManifestName);
+  const Result<Bytes> content = disk.read_file(path, kManifestBytesMax);
+  if (!content && content.code() == ErrorCode::not_found) return {};
+  if (!content) return content.error();
+  Result<Manifest> manifest = parse_manifest(*content);
+  if (!manifest) return disk.remove(path);
+  for (Manifest::Topic& topic : manifest->topics) {
+    if (topic.name != name.topic) continue;
+    std::erase_if(topic.partitions, [&](const Manifest::Entry& e) { return e.partition == name.partition; });
+  }
+  return disk.replace_file(path, encode_manifest(*manifest));
+}
+
+}  // namespace
+
 Status record_end(io::Disk& disk, const std::string& data_directory, const PartitionKey& key,
                   std::optional<Offset> end) {
+  TRY(leave_manifest(disk, data_directory, key.name));
   const std::string commit_path = io::join_path(data_directory, kCommitFileName);
   std::optional<CommitFile::Replayed> known;
   std::optional<Offset> start;

@@ -593,6 +593,34 @@ TEST_CASE("what is missing below the log start is no reason to cut what lies abo
   CHECK_FALSE(f.disk.exists(f.path(segments[0].base_offset, FileKind::offset_index)));
 }
 
+TEST_CASE("a hole between segments of a compacted log is cut only where it cannot be compaction's") {
+  Fixture f;
+  f.config.segment_bytes = 1000;
+  f.config.compact_policy = true;
+  f.open();
+  for (int i = 0; i < 60; ++i) f.append(BatchSpec{});
+  REQUIRE(f.log->flush().ok());
+  const auto segments = f.log->segments();
+  REQUIRE(segments.size() > 3);
+  f.log.reset();
+  f.disk.erase(f.path(segments[2].base_offset, FileKind::log));
+  OpenParams p = f.params();
+  SECTION("of a log from elsewhere nothing is known") {
+    f.open(p);
+    CHECK(f.log->log_end_offset() == Offset(60));
+  }
+  SECTION("below what is known") {
+    p.durable_end = segments[3].base_offset;
+    f.open(p);
+    CHECK(f.log->log_end_offset() == Offset(60));
+  }
+  SECTION("beyond it unsynced records are missing") {
+    p.durable_end = segments[1].base_offset;
+    f.open(p);
+    CHECK(f.log->log_end_offset() == segments[2].base_offset);
+  }
+}
+
 TEST_CASE("a log start beyond what survived begins the log anew there") {
   Fixture f;
   f.open();

@@ -3,6 +3,7 @@
 
 #include "log/file_names.h"
 #include "log/lost_ranges.h"
+#include "log/manifest.h"
 #include "log/partition_metadata.h"
 #include "log_fixture.h"
 
@@ -197,6 +198,30 @@ TEST_CASE("an adopted directory has the new topic's identity and epochs") {
   const auto again = adopt(f.disk, kDirectory, {target, LeaderEpoch(0)});
   REQUIRE(again.ok());
   CHECK(again->rewritten == 0);
+}
+
+TEST_CASE("what the manifest says of a log that was changed is over") {
+  Repair f;
+  RestingLog log;
+  log.last_stable = log.log_end = log.oldest_end = Offset(80);
+  log.first_epoch = log.last_epoch = LeaderEpoch(0);
+  log.segments = 1;
+  log.bytes = log.oldest_bytes = 100;
+  Manifest manifest;
+  manifest.broker_epoch = BrokerEpoch(3);
+  manifest.topics.push_back({"orders", kRepairedTopic, {{PartitionId(0), log}, {PartitionId(1), log}}});
+  const std::string path = std::string(kDataDirectory) + "/log-manifest";
+  f.disk.put(path, encode_manifest(manifest));
+  const PartitionKey changed{{"orders", PartitionId(0)}, kRepairedTopic};
+  REQUIRE(record_end(f.disk, kDataDirectory, changed, Offset(80)).ok());
+  manifest.topics[0].partitions.erase(manifest.topics[0].partitions.begin());
+  const auto left = parse_manifest(f.disk.content(path));
+  REQUIRE(left.ok());
+  CHECK(*left == manifest);
+
+  f.disk.put(path, to_bytes("no manifest"));
+  REQUIRE(record_end(f.disk, kDataDirectory, changed, Offset(80)).ok());
+  CHECK_FALSE(f.disk.has(path));
 }
 
 TEST_CASE("a damaged directory is not adopted, and nothing is changed") {
