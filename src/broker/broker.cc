@@ -744,6 +744,8 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     Result<PartitionHost::OpenPlan> plan = host_.plan(std::move(spec));
     if (!plan.ok()) {
       trace_.error("{}-{}: {}", topic->name, i, plan.error().message);
+      if (plan.code() == ErrorCode::corrupt)
+        note_damaged(*change.image, id, PartitionId(static_cast<int32_t>(i)));
       continue;
     }
     change.to_open.push_back(std::move(*plan));
@@ -869,14 +871,20 @@ void Broker::run_change(std::shared_ptr<Change> change) {
   }
 }
 
+// The registration says so, and others lead what was led here; then it is copied from them.
+void Broker::note_damaged(const meta::Image& image, const Uuid& topic_id, PartitionId partition) {
+  host_.found_damaged({topic_id, partition});
+  if (!is_registered(image)) damaged_.insert({topic_id, partition});
+}
+
 void Broker::finish_change(const std::shared_ptr<Change>& change) {
   for (size_t i = 0; i < change->to_open.size(); ++i) {
     const PartitionHost::Spec& spec = change->to_open[i].spec;
     if (!change->opened[i].ok()) {
       trace_.error("{}: {}; the partition is offline", spec.name.text(), change->opened[i].error().message);
       if (change->to_open[i].create) host_.abandon(change->to_open[i]);
-      if (change->opened[i].code() == ErrorCode::corrupt && !is_registered(*change->image))
-        damaged_.insert({spec.topic_id, spec.name.partition});
+      if (change->opened[i].code() == ErrorCode::corrupt)
+        note_damaged(*change->image, spec.topic_id, spec.name.partition);
       if (change->opened[i].code() == ErrorCode::no_space)
         unopened_[spec.topic_id].insert(spec.name.partition.v);
       continue;

@@ -255,6 +255,7 @@ class Broker {
   Replication::Environment replication_environment();
   partition::ReplicaFetcher::Settings fetcher_settings() const;
   void run_change(std::shared_ptr<Change> change);
+  void note_damaged(const meta::Image& image, const Uuid& topic_id, PartitionId partition);
   void finish_change(const std::shared_ptr<Change>& change);
   void finish_stop(const std::shared_ptr<Closing>& closing);
   void note_departures(const Change& change, View& next) const;

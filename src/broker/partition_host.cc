@@ -266,10 +266,26 @@ std::optional<std::pair<size_t, Offset>> PartitionHost::lost(const log::CommitKe
   return out;
 }
 
+// The directory keeps what is there, under a name that is no partition's.
+void PartitionHost::give_up(const log::TopicPartition& key, OpenPlan& plan, const Uuid& topic_id) {
+  plan.anew = true;
+  if (const auto it = found_.find(key);
+      it != found_.end() && (!it->second.topic_id || *it->second.topic_id == topic_id)) {
+    plan.stale = it->second.path;
+    found_.erase(it);
+  }
+  for (Checkpoints& c : checkpoints_) {
+    for (log::OffsetCheckpoint* known :
+         {&c.recovery_points, &c.log_starts, &c.cleaned_ends, &c.high_watermarks})
+      known->erase(key);
+  }
+}
+
 Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
   const log::CommitKey commit_key{spec.topic_id, spec.name.partition};
   OpenPlan plan;
   const log::TopicPartition key{spec.name.topic, spec.name.partition};
+  if (spec.expendable && damaged_.erase(commit_key) > 0) give_up(key, plan, spec.topic_id);
   auto it = found_.find(key);
   const auto is_stale = [&](const Found& f) {
     const bool other = f.topic_id && *f.topic_id != spec.topic_id;  // an older topic of that name
@@ -319,7 +335,7 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
         plan.log_start_exact = true;
       }
     }
-  } else if (const auto missing = lost(commit_key)) {
+  } else if (const auto missing = plan.anew ? std::nullopt : lost(commit_key)) {
     // It was here and is not: opening it says so. Never begun anew, that would hide the loss.
     plan.directory = missing->first;
     plan.durable_end = missing->second;
@@ -373,7 +389,7 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
     plan.clean = true;
     // What was recorded of its start outlived a log that never came to be synced: it goes on there.
     for (const auto& journal : journals_) {
-      const auto known = journal ? journal->known(commit_key) : std::nullopt;
+      const auto known = journal && !plan.anew ? journal->known(commit_key) : std::nullopt;
       if (known && known->log_start) plan.log_start = std::max(plan.log_start, *known->log_start);
     }
     if (plan.log_start == Offset(0)) plan.rest = log::RestingLog{};
@@ -384,9 +400,15 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
 }
 
 Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
+  if (plan.anew) {
+    trace_.warn("{}: what is here is damaged and others have it: it is copied anew", plan.spec.name.text());
+    for (const auto& journal : journals_)
+      if (journal) TRY(journal->lower({plan.spec.topic_id, plan.spec.name.partition}, Offset(0)));
+  }
   if (!plan.stale.empty()) {
     // Perhaps somebody moved it in and forgot the topic id: kept, as a name that is no partition's.
-    trace_.warn("{} belongs to another topic of that name; renamed to {}.stray", plan.stale, plan.stale);
+    trace_.warn("{} {}; renamed to {}.<id>.stray", plan.stale,
+                plan.anew ? "is damaged" : "belongs to another topic of that name", plan.stale);
     // A partition that was never written to has no directory yet.
     const Status renamed = disk_.rename(plan.stale, plan.stale + "." + random_.uuid().to_string() + ".stray");
     if (!renamed && renamed.code() != ErrorCode::not_found) return renamed.error();

@@ -46,7 +46,8 @@ class PartitionHost {
     Spec spec;
     size_t directory = 0;
     std::string path;
-    std::string stale;  // a directory of another topic of this name, to be moved away first
+    std::string stale;  // a directory of another topic of this name, or damaged: to be moved away first
+    bool anew = false;  // what was there is given up, as others have it
     bool create = false;
     bool clean = false;
     std::optional<log::RestingLog> rest;  // the log is at rest: nothing is to be opened
@@ -91,6 +92,9 @@ class PartitionHost {
   /// Where the partition lies, or the directory with the fewest of those with room. Error:
   /// kafka_storage_error if it lies in a directory that is offline or missing, or if all are offline.
   Result<OpenPlan> plan(Spec spec);
+  /// What lies here of the partition is damaged, or missing. As soon as others vouch for its records
+  /// (Spec::expendable) it begins anew beside that, and is copied.
+  void found_damaged(const log::CommitKey& key) { damaged_.insert(key); }
   /// Opens the log, unless it is at rest (as a new one is: its files come with the first append), and begins
   /// to lead. Blocking, any thread.
   Result<PartitionRef> open(const OpenPlan& plan) const;
@@ -170,6 +174,7 @@ class PartitionHost {
   void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
                    log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const;
   Status open_directory(const Params& params, size_t index);
+  void give_up(const log::TopicPartition& key, OpenPlan& plan, const Uuid& topic_id);
   std::string missing_directories() const;
 
   /// The durable end of a partition that no directory holds: the directory that lost it, and the end.
@@ -195,6 +200,7 @@ class PartitionHost {
   std::vector<Uuid> missing_ids_;                          // registered, not here
   bool all_missing_ = false;                               // none of those registered is here
   std::set<std::pair<log::TopicPartition, Uuid>> missed_;  // partitions that lie in no directory that is here
+  std::set<log::CommitKey> damaged_;
   std::map<log::TopicPartition, Found> found_;
   /// Of the same names, in other directories (one failed, its topic was made again elsewhere, it came back).
   std::multimap<log::TopicPartition, Found> rivals_;

@@ -109,7 +109,8 @@ Result<ReadResult> Log::read_records(Offset from, size_t max_bytes, Offset upper
                                      ReadMode mode) {
   TRY_ASSIGN(ReadResult first, read(from, max_bytes, upper_bound, at_least_one, mode));
   ReadResult found = first;
-  while (!found.empty() && found.base_offset < cleaned_end_) {
+  // A group of segments takes its place before the whole run has set the end.
+  while (!found.empty() && (config_.compact_policy || found.base_offset < cleaned_end_)) {
     const ScratchLease lease(scratch_);
     const io::FileRegion& region = found.regions.front();
     BatchScanner scanner(*region.file, region.position, region.position + region.length, scratch_,

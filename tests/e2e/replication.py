@@ -190,6 +190,36 @@ def judge(checks, writers, found):
         checks.equal(f"{w.label}: places out of order or with a gap", disorder, 0)
 
 
+def damaged_replica(checks, cluster):
+    """A bit flips in what a follower has synced, while it is down: it copies the partition anew and keeps what was there."""
+    writer = Producer({"bootstrap.servers": cluster.servers, "acks": "all", **QUICK})
+    for i in range(200):
+        writer.produce(TOPIC, b"damage:%d:" % i + b"x" * 200, partition=0)
+    checks.equal("records are written", writer.flush(20), 0)
+    time.sleep(1)  # the commit file is at most 50 ms behind
+    leader = cluster.partitions()[0].leader
+    node = next(n for number, n in cluster.nodes.items() if number != leader)
+    node.kill()
+    partition = node.folder / "data" / f"{TOPIC}-0"
+    segment = max(partition.glob("*.log"))
+    size = segment.stat().st_size
+    with segment.open("r+b") as f:
+        f.seek(size - 100)
+        byte = f.read(1)
+        f.seek(size - 100)
+        f.write(bytes([byte[0] ^ 4]))
+    said = (node.folder / "log").stat().st_size
+
+    def log():
+        return (node.folder / "log").read_bytes()[said:].decode(errors="replace")
+    node.start()
+    checks.that("what was damaged is copied anew", eventually(lambda: "copied anew" in log(), 40, 0.2), log()[-2000:])
+    checks.that("the damage was named", "the partition is offline" in log() and str(partition) in log(), log()[-2000:])
+    checks.that("it is in every ISR again", eventually(cluster.isrs_full, 40, 0.2))
+    kept = list(partition.parent.glob(f"{TOPIC}-0.*.stray"))
+    checks.equal("what was there is kept", len(kept), 1)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long leaders are killed")
@@ -237,6 +267,11 @@ def main():
         judge(checks, writers, found)
         print(f"# {kills} kills, {sum(len(w.acknowledged) for w in writers)} records acknowledged, longest pause of a "
               f"producer {max(w.longest_gap for w in writers):.2f} s", flush=True)
+
+        with checks.group("a damaged replica"):
+            damaged_replica(checks, cluster)
+            again, ends, at = read_all(cluster.servers, "reader of what was copied")
+            judge(checks, writers, again)
 
         with checks.group("one broker alone"):
             partitions = cluster.partitions()

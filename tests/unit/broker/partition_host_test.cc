@@ -110,6 +110,36 @@ TEST_CASE("an empty disk in the place of a full one: its partitions are missed, 
   CHECK(r.host->ids_to_register().size() == 3);
 }
 
+TEST_CASE("a damaged partition is copied anew once others have it, and what was there is kept", "[broker]") {
+  HostRig r;
+  r.populate();
+  REQUIRE(r.open().ok());
+  PartitionHost::Spec spec = r.spec(0, false);
+  const Result<PartitionHost::OpenPlan> as_it_is = r.host->plan(spec);
+  REQUIRE(as_it_is.ok());
+  CHECK(as_it_is->stale.empty());
+  CHECK_FALSE(as_it_is->create);
+  const std::string path = as_it_is->path;
+
+  r.host->found_damaged({r.topic, PartitionId(0)});
+  // Nobody else vouches for it: it stays what it is.
+  CHECK_FALSE(r.host->plan(spec)->create);
+  spec.expendable = true;
+  const Result<PartitionHost::OpenPlan> anew = r.host->plan(spec);
+  REQUIRE(anew.ok());
+  CHECK(anew->create);
+  CHECK(anew->stale == path);
+  const Result<PartitionRef> opened = r.host->open(*anew);
+  REQUIRE(opened.ok());
+  CHECK((*opened)->usage().offsets.log_end == Offset(0));
+  const std::vector<std::string> files = r.files.paths();
+  CHECK(std::any_of(files.begin(), files.end(), [&](const std::string& f) {
+    return f.starts_with(path + ".") && f.find(".stray/") != std::string::npos;
+  }));
+  CHECK(std::none_of(files.begin(), files.end(),
+                     [&](const std::string& f) { return f.starts_with(path + "/"); }));
+}
+
 TEST_CASE("new partitions go where there is room", "[broker]") {
   HostRig r;
   REQUIRE(r.open().ok());

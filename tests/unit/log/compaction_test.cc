@@ -357,6 +357,29 @@ TEST_CASE("a producer's last batch leaves its number behind") {
                   .duplicate);
 }
 
+TEST_CASE("consumers are not given batches without records alone, also before the run is over") {
+  CompactionFixture f;
+  f.open();
+  for (int i = 0; i < 6; ++i) {
+    f.append_keyed({{"a", wide('a')}}, {.producer = ProducerId(i), .epoch = ProducerEpoch(0), .sequence = 0});
+    f.settle();
+  }
+  f.compact();
+  const Offset end = f.log->log_end_offset();
+  const auto records_of = [](const Result<ReadResult>& read) {
+    REQUIRE(read.ok());
+    REQUIRE_FALSE(read->empty());
+    const Result<Bytes> bytes = Log::read_bytes(*read);
+    REQUIRE(bytes.ok());
+    return record::BatchView::parse(*bytes)->record_count();
+  };
+  for (const Offset cleaned : {f.log->cleaned_end(), Offset(0)}) {
+    f.log->set_cleaned_end(cleaned);
+    REQUIRE(records_of(f.log->read(Offset(0), 1, end, true)) == 0);
+    CHECK(records_of(f.log->read_records(Offset(0), 1, end, true)) == 1);
+  }
+}
+
 TEST_CASE("segments join after compaction, whatever the policy becomes") {
   CompactionFixture f;
   f.open();
