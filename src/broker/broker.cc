@@ -478,7 +478,8 @@ control::RegisterBroker Broker::registration() const {
   for (const PartitionHost::DirectoryInfo& d : host_.directories()) {
     if (!d.state->failed() && !d.id.is_zero()) request.log_dirs.push_back(d.id);
   }
-  request.damaged.assign(damaged_.begin(), damaged_.end());
+  // Others lead what was led here of them; then they are copied from there.
+  for (const log::CommitKey& k : host_.damaged()) request.damaged.push_back({k.topic_id, k.partition});
   request.clean_epoch = host_.clean_epoch();
   if (const auto given = config_.settings->find(kMinInsyncReplicas); given != config_.settings->end()) {
     const Result<int64_t> value = meta::parse_config_int(given->second);
@@ -744,8 +745,7 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     Result<PartitionHost::OpenPlan> plan = host_.plan(std::move(spec));
     if (!plan.ok()) {
       trace_.error("{}-{}: {}", topic->name, i, plan.error().message);
-      if (plan.code() == ErrorCode::corrupt)
-        note_damaged(*change.image, id, PartitionId(static_cast<int32_t>(i)));
+      if (plan.code() == ErrorCode::corrupt) host_.found_damaged({id, PartitionId(static_cast<int32_t>(i))});
       continue;
     }
     change.to_open.push_back(std::move(*plan));
@@ -871,12 +871,6 @@ void Broker::run_change(std::shared_ptr<Change> change) {
   }
 }
 
-// The registration says so, and others lead what was led here; then it is copied from them.
-void Broker::note_damaged(const meta::Image& image, const Uuid& topic_id, PartitionId partition) {
-  host_.found_damaged({topic_id, partition});
-  if (!is_registered(image)) damaged_.insert({topic_id, partition});
-}
-
 void Broker::finish_change(const std::shared_ptr<Change>& change) {
   for (size_t i = 0; i < change->to_open.size(); ++i) {
     const PartitionHost::Spec& spec = change->to_open[i].spec;
@@ -884,7 +878,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
       trace_.error("{}: {}; the partition is offline", spec.name.text(), change->opened[i].error().message);
       if (change->to_open[i].create) host_.abandon(change->to_open[i]);
       if (change->opened[i].code() == ErrorCode::corrupt)
-        note_damaged(*change->image, spec.topic_id, spec.name.partition);
+        host_.found_damaged({spec.topic_id, spec.name.partition});
       if (change->opened[i].code() == ErrorCode::no_space)
         unopened_[spec.topic_id].insert(spec.name.partition.v);
       continue;

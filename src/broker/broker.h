@@ -255,7 +255,6 @@ class Broker {
   Replication::Environment replication_environment();
   partition::ReplicaFetcher::Settings fetcher_settings() const;
   void run_change(std::shared_ptr<Change> change);
-  void note_damaged(const meta::Image& image, const Uuid& topic_id, PartitionId partition);
   void finish_change(const std::shared_ptr<Change>& change);
   void finish_stop(const std::shared_ptr<Closing>& closing);
   void note_departures(const Change& change, View& next) const;
@@ -314,7 +313,6 @@ class Broker {
   bool changing_ = false;
   std::unique_ptr<Lifecycle> lifecycle_;
   DirectoryReports directory_reports_;
-  std::set<control::PartitionKey> damaged_;  // found when they were opened, before this broker registered
   struct Refusal {
     BrokerEpoch epoch;  // of the registration that was in force
     int64_t at_ms;

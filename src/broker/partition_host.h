@@ -95,6 +95,8 @@ class PartitionHost {
   /// What lies here of the partition is damaged, or missing. As soon as others vouch for its records
   /// (Spec::expendable) it begins anew beside that, and is copied.
   void found_damaged(const log::CommitKey& key) { damaged_.insert(key); }
+  /// Those that have not begun anew.
+  const std::set<log::CommitKey>& damaged() const { return damaged_; }
   /// Opens the log, unless it is at rest (as a new one is: its files come with the first append), and begins
   /// to lead. Blocking, any thread.
   Result<PartitionRef> open(const OpenPlan& plan) const;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/contains.h"
 #include "cli/json.h"
 #include "cli/table.h"
 #include "wire/messages/add_raft_voter.h"
@@ -70,7 +71,7 @@ Error no_such_broker(int32_t node) {
 bool is_empty(const ClusterState& state, int32_t node) {
   for (const auto& [name, topic] : state.view.topics()) {
     for (const client::PartitionInfo& p : topic.partitions) {
-      if (std::find(p.replicas.begin(), p.replicas.end(), node) != p.replicas.end()) return false;
+      if (contains(p.replicas, node)) return false;
     }
   }
   return true;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/contains.h"
 #include "wire/messages/describe_cluster.h"
 #include "wire/messages/describe_quorum.h"
 #include "wire/messages/list_partition_reassignments.h"
@@ -23,7 +24,7 @@ Error told(int16_t code, const std::optional<std::string>& message) {
 std::vector<int32_t> OngoingMove::target() const {
   std::vector<int32_t> out;
   for (const int32_t b : replicas) {
-    if (std::find(removing.begin(), removing.end(), b) == removing.end()) out.push_back(b);
+    if (!contains(removing, b)) out.push_back(b);
   }
   return out;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/contains.h"
 #include "cli/arguments.h"
 #include "cli/json.h"
 #include "cli/replication_throttle.h"
@@ -57,8 +58,7 @@ ExitCode cancel(Session& session, const PartitionReassign& options, const Contex
     if (!named.ok()) return fail(named.error());
     // Of a topic that is named as a whole, what moves.
     for (const TopicPartition& p : *named) {
-      const bool alone =
-          std::find(options.moves.begin(), options.moves.end(), p.topic) == options.moves.end();
+      const bool alone = !contains(options.moves, p.topic);
       if (alone || moves->contains(p)) chosen.push_back(p);
     }
   }

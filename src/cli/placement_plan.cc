@@ -10,16 +10,13 @@
 #include <tuple>
 
 #include "base/assert.h"
+#include "base/contains.h"
 
 namespace millrace::cli {
 namespace {
 
 // How many partitions are looked at for one that suits the leaders too, once some can be moved.
 constexpr size_t kWishesMax = 256;
-
-bool holds(const std::vector<int32_t>& list, int32_t broker) {
-  return std::find(list.begin(), list.end(), broker) != list.end();
-}
 
 /// A layout being changed, with what each broker has of it.
 class Board {
@@ -55,7 +52,7 @@ class Board {
   }
   bool may_replace(size_t i, int32_t from, int32_t to) const {
     const std::vector<int32_t>& before = now_[i].replicas;
-    if (holds(before, to)) return false;
+    if (contains(before, to)) return false;
     std::vector<int32_t> then = before;
     std::replace(then.begin(), then.end(), from, to);
     return racks(then) >= racks(before);
@@ -207,7 +204,7 @@ void even_replicas(Board& board) {
     bool moved = false;
     for (const Hop& h : hops) {
       // Two hops of a chain may have chosen the same partition: then the rest is found anew.
-      if (!holds(board.replicas(h.item), h.from) || !board.may_replace(h.item, h.from, h.to)) break;
+      if (!contains(board.replicas(h.item), h.from) || !board.may_replace(h.item, h.from, h.to)) break;
       board.replace(h.item, h.from, h.to);
       moved = true;
     }
@@ -243,7 +240,7 @@ bool exchange(Board& board) {
 void even_preferred(Board& board) {
   const Edge reorderable = [&](int32_t from, int32_t to) -> std::optional<size_t> {
     for (const size_t i : board.held(from)) {
-      if (board.replicas(i).front() == from && holds(board.replicas(i), to)) return i;
+      if (board.replicas(i).front() == from && contains(board.replicas(i), to)) return i;
     }
     return std::nullopt;
   };
@@ -259,7 +256,7 @@ void even_preferred(Board& board) {
 
 size_t PartitionMove::copies() const {
   return static_cast<size_t>(
-      std::count_if(to.begin(), to.end(), [this](int32_t b) { return !holds(from, b); }));
+      std::count_if(to.begin(), to.end(), [this](int32_t b) { return !contains(from, b); }));
 }
 
 std::map<int32_t, BrokerLoad> loads_of(const Layout& layout) {
@@ -288,7 +285,7 @@ Result<std::vector<PartitionMove>> plan_drain(const Layout& layout, int32_t leav
   without.brokers[leaving].alive = false;
   Board board(without);
   for (size_t i = 0; i < board.size(); ++i) {
-    if (!holds(board.replicas(i), leaving)) continue;
+    if (!contains(board.replicas(i), leaving)) continue;
     std::set<std::string> racks;
     for (const int32_t b : board.replicas(i)) {
       if (b != leaving) racks.insert(board.rack(b));
@@ -296,7 +293,7 @@ Result<std::vector<PartitionMove>> plan_drain(const Layout& layout, int32_t leav
     std::optional<int32_t> best;
     const auto rank = [&](int32_t b) { return std::tuple(racks.contains(board.rack(b)), board.load(b), b); };
     for (const int32_t b : board.living()) {
-      if (holds(board.replicas(i), b)) continue;
+      if (contains(board.replicas(i), b)) continue;
       if (!best || rank(b) < rank(*best)) best = b;
     }
     if (!best) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/contains.h"
 #include "wire/messages/describe_configs.h"
 #include "wire/messages/incremental_alter_configs.h"
 
@@ -83,7 +84,7 @@ Status set_throttle(Session& session, const ClusterState& state, const std::vect
       brokers.insert(b);
     }
     for (const int32_t b : m.to) {
-      if (std::find(m.from.begin(), m.from.end(), b) != m.from.end()) continue;
+      if (contains(m.from, b)) continue;
       followers.insert(fmt::format("{}:{}", m.partition, b));
       brokers.insert(b);
     }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/contains.h"
 
 namespace millrace::replica {
 namespace {
@@ -158,7 +159,7 @@ bool Leader::on_answer(const IsrAnswer& answer, Now now) {
     case ErrorCode::none:
       // Of a later reign, or older than what is known: the image decides.
       if (answer.leader_epoch != epoch_ || answer.partition_epoch <= partition_epoch_) return false;
-      if (std::find(answer.isr.begin(), answer.isr.end(), self_) == answer.isr.end()) return false;
+      if (!contains(answer.isr, self_)) return false;
       confirm(answer.partition_epoch, answer.isr);
       return advance();
     case ErrorCode::ineligible_replica:
@@ -188,7 +189,7 @@ bool Leader::on_assignment(const Assignment& assignment, Now now) {
   if (assignment.partition_epoch < partition_epoch_) return false;
   if (assignment.partition_epoch > partition_epoch_) {
     // Without this broker in it, it is the image of a reign that the door has yet to hear of.
-    if (std::find(assignment.isr.begin(), assignment.isr.end(), self_) == assignment.isr.end()) return false;
+    if (!contains(assignment.isr, self_)) return false;
     confirm(assignment.partition_epoch, assignment.isr);
   }
   adopt(assignment.replicas);

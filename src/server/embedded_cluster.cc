@@ -13,6 +13,7 @@
 #include <future>
 #include <utility>
 
+#include "base/contains.h"
 #include "io/posix_host.h"
 #include "io/posix_random.h"
 #include "net/socket.h"
@@ -182,7 +183,7 @@ Status EmbeddedCluster::choose_ports() {
     for (int i = 0; i < kFreePortTries; ++i) {
       const auto port =
           static_cast<uint16_t>(kFreePortsFirst + random.next_u64() % (kFreePortsEnd - kFreePortsFirst));
-      if (std::find(taken.begin(), taken.end(), port) != taken.end() || !is_free(port)) continue;
+      if (contains(taken, port) || !is_free(port)) continue;
       taken.push_back(port);
       return port;
     }
@@ -483,7 +484,7 @@ std::string EmbeddedCluster::missing() {
   if (all.empty()) return "no broker runs";
   std::vector<BrokerId> live;
   for (const auto& [id, view] : all) live.push_back(BrokerId{id});
-  const auto lives = [&](BrokerId id) { return std::find(live.begin(), live.end(), id) != live.end(); };
+  const auto lives = [&](BrokerId id) { return contains(live, id); };
   for (const auto& [id, view] : all) {
     if (!view) return fmt::format("broker {} does not answer", id);
     for (const BrokerId other : live) {
@@ -496,7 +497,7 @@ std::string EmbeddedCluster::missing() {
         const meta::Partition& p = topic->partitions[i];
         if (!lives(p.leader)) what = fmt::format("{}-{} has no leader", name, i);
         for (const BrokerId replica : p.replicas) {
-          if (lives(replica) && std::find(p.isr.begin(), p.isr.end(), replica) == p.isr.end())
+          if (lives(replica) && !contains(p.isr, replica))
             what = fmt::format("{}-{}: broker {} is not in sync", name, i, replica.v);
         }
       }

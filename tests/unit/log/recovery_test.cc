@@ -405,13 +405,18 @@ TEST_CASE("damage in a closed segment below the recovery point stays where it is
   CHECK(f.disk.content(victim).size() == segments[1].bytes);
 }
 
-TEST_CASE("missing segments are damage, not an empty log") {
-  Fixture f;
+/// Sixty records, synced, in several segments; what those are.
+auto sixty_batches(Fixture& f) {
   f.config.segment_bytes = 1000;
   f.open();
   for (int i = 0; i < 60; ++i) f.append(BatchSpec{});
   REQUIRE(f.log->flush().ok());
-  const auto segments = f.log->segments();
+  return f.log->segments();
+}
+
+TEST_CASE("missing segments are damage, not an empty log") {
+  Fixture f;
+  const auto segments = sixty_batches(f);
   OpenParams p = f.params();
   p.recovery_point = Offset(60);
   SECTION("all") {
@@ -575,11 +580,7 @@ TEST_CASE("snapshots: a damaged one is passed over, one beyond the recovery poin
 
 TEST_CASE("what is missing below the log start is no reason to cut what lies above") {
   Fixture f;
-  f.config.segment_bytes = 1000;
-  f.open();
-  for (int i = 0; i < 60; ++i) f.append(BatchSpec{});
-  REQUIRE(f.log->flush().ok());
-  const auto segments = f.log->segments();
+  const auto segments = sixty_batches(f);
   REQUIRE(segments.size() > 4);
   f.log.reset();
   f.disk.erase(f.path(segments[1].base_offset, FileKind::log));
@@ -595,12 +596,8 @@ TEST_CASE("what is missing below the log start is no reason to cut what lies abo
 
 TEST_CASE("a hole between segments of a compacted log is cut only where it cannot be compaction's") {
   Fixture f;
-  f.config.segment_bytes = 1000;
   f.config.compact_policy = true;
-  f.open();
-  for (int i = 0; i < 60; ++i) f.append(BatchSpec{});
-  REQUIRE(f.log->flush().ok());
-  const auto segments = f.log->segments();
+  const auto segments = sixty_batches(f);
   REQUIRE(segments.size() > 3);
   f.log.reset();
   f.disk.erase(f.path(segments[2].base_offset, FileKind::log));
