@@ -14,12 +14,11 @@ import sys
 import tempfile
 import time
 
-from harness import FIND_COORDINATOR, METADATA, Broker, Checks, Connection, array, eventually, free_ports, i8, i16, i32, text
+from cluster_under_test import Questions
+from harness import Broker, Checks, eventually, free_ports
 
-DESCRIBE_QUORUM = 55
 
-
-class Node(Broker):
+class Node(Questions, Broker):
     def __init__(self, folder, number, voters, settings=(), directory=None):
         port = voters[number]
         quorum = ",".join(f"{n}@127.0.0.1:{p}" for n, p in voters.items())
@@ -28,68 +27,6 @@ class Node(Broker):
             f"controller.quorum.voters={quorum}", "offsets.topic.num.partitions=4", *settings])
         self.number = number
         self.settings[0] += f",CONTROLLER://127.0.0.1:{port}"
-
-    def metadata(self, topics=None):
-        """{cluster, controller, brokers: {id: port}, topics: {name: (error, [(error, leader, epoch, replicas, isr, offline)])}}"""
-        body = (i32(-1) if topics is None else array([text(t) for t in topics])) + i8(0)
-        with Connection(self.port, timeout=5) as c:
-            r = c.request(METADATA, 7, body)
-        r.i32()
-        brokers = {n: port for n, _, port, _ in r.array(lambda: (r.i32(), r.text(), r.i32(), r.text()))}
-        cluster, controller = r.text(), r.i32()
-
-        def partition():
-            error, index, leader, epoch = r.i16(), r.i32(), r.i32(), r.i32()
-            return index, (error, leader, epoch, r.array(r.i32), r.array(r.i32), r.array(r.i32))
-
-        def topic():
-            error, name, _ = r.i16(), r.text(), r.i8()
-            return name, (error, [p for _, p in sorted(r.array(partition))])
-        return {"cluster": cluster, "controller": controller, "brokers": brokers, "topics": dict(r.array(topic))}
-
-    def create(self, name, partitions=3, replication=3):
-        with Connection(self.port, timeout=20) as c:
-            return c.create_topic(name, partitions, replication)
-
-    def quorum(self):
-        """(error, leader, voters)"""
-        with Connection(self.port, timeout=20) as c:
-            c.correlation += 1
-            body = b"\x02" + b"\x13__cluster_metadata" + b"\x02" + i32(0) + b"\0" + b"\0" + b"\0"
-            frame = i16(DESCRIBE_QUORUM) + i16(0) + i32(c.correlation) + text("e2e") + b"\0" + body
-            c.socket.sendall(i32(len(frame)) + frame)
-            _, r = c.receive()
-        r.i8()
-        error = r.i16()
-        if r.i8() != 2:
-            return error, None, []
-        r.take(r.i8() - 1)
-        r.i8()
-        r.i32()
-        error = error or r.i16()
-        leader, _, _ = r.i32(), r.i32(), r.i64()
-        voters = []
-        for _ in range(r.i8() - 1):
-            voters.append(r.i32())
-            r.i64()
-            r.i8()
-        return error, leader, voters
-
-    def coordinator(self, group):
-        """(error, node)"""
-        with Connection(self.port, timeout=5) as c:
-            r = c.request(FIND_COORDINATOR, 1, text(group) + i8(0))
-        r.i32()
-        error = r.i16()
-        r.text()
-        return error, r.i32()
-
-    def tries(self, probe):
-        """What `probe` gives, None if the node does not answer."""
-        try:
-            return probe()
-        except (OSError, EOFError):
-            return None
 
 
 class Split(Node):

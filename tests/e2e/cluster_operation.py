@@ -5,8 +5,9 @@ leaders elected, a broker added, the load spread, brokers drained, decommissione
 - no producer is told of an error, and each acknowledged record is there once, in order, at the offset it was acknowledged with;
 - the tool's exit codes say what has happened.
 
-usage: cluster_operation.py [--operations N] [--seed N] [--keep]
+usage: cluster_operation.py [--operations N] [--seed N] [--brokers N] [--keep]
   --operations N   instead: N operations by chance (a broker added or decommissioned, partitions reassigned, leaders elected)
+  --brokers N      with --operations: how many brokers vote
 Runs with the Python that has confluent-kafka: build/zoo/venv/bin/python tests/e2e/cluster_operation.py (see scripts/client_zoo).
 """
 
@@ -15,87 +16,31 @@ import json
 import pathlib
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from cluster import Node, Split  # noqa: E402
-from harness import BINARY, OWN_ENVIRONMENT, Checks, Connection, batch, eventually, free_ports  # noqa: E402
+from cluster_under_test import Cluster, Loopback  # noqa: E402
+from harness import OWN_ENVIRONMENT, Checks, Connection, batch, eventually  # noqa: E402
 from replication import PARTITIONS, TOPIC, Writer, judge, read_all  # noqa: E402
 
 OK, FAILED, USAGE, UNREACHABLE, NOT_FOUND, REFUSED, DAMAGED, UNFINISHED = range(8)
-SETTINGS = ["default.replication.factor=3", "group.initial.rebalance.delay.ms=100", "min.insync.replicas=2"]
+SETTINGS = ["min.insync.replicas=2"]
 
 
-class Cluster:
-    def __init__(self, folder, more=()):
-        self.folder = folder
-        self.voters = dict(zip((1, 2, 3), free_ports(3)))
-        self.more = list(more)
-        self.nodes = {n: Node(folder, n, self.voters, SETTINGS + self.more) for n in self.voters}
-
-    @property
-    def servers(self):
-        return ",".join(f"127.0.0.1:{n.port}" for n in self.nodes.values())
-
+class Operated(Cluster):
     def start(self):
-        for n in self.nodes.values():
-            n.spawn()
-        return all(self.serves(n) for n in self.nodes.values())
-
-    def serves(self, node, seconds=30):
-        return eventually(lambda: node.tries(lambda: node.get("/health")[0]) == 200, seconds)
-
-    def add(self, number):
-        node = Split(self.folder, number, "broker", self.voters, free_ports(1)[0])
-        node.settings += SETTINGS + self.more
-        self.nodes[number] = node
-        node.spawn()
-        return self.serves(node)
-
-    def command(self, *arguments):
-        return [BINARY, *arguments, "-b", self.servers]
-
-    def tool(self, *arguments, seconds=120):
-        """(exit code, what it printed, what it complained of)"""
-        done = subprocess.run(self.command(*arguments), env=OWN_ENVIRONMENT, capture_output=True, text=True, timeout=seconds,
-                              stdin=subprocess.DEVNULL)
-        return done.returncode, done.stdout, done.stderr
-
-    def asked(self, *arguments):
-        """What the tool says as JSON; None if it fails."""
-        code, said, _ = self.tool(*arguments, "--json")
-        return json.loads(said) if code == 0 else None
-
-    def status(self):
-        return self.asked("cluster", "status")
+        super().start()
+        return all(eventually(n.healthy, 30) for n in self.nodes.values())
 
     def placed(self, topic=TOPIC):
-        """{partition: (leader, replicas, isr)}"""
-        for n in self.nodes.values():
-            found = n.process and n.process.poll() is None and n.tries(lambda n=n: n.metadata([topic])["topics"][topic])
-            if found and found[0] == 0:
-                return {i: (p[1], p[3], p[4]) for i, p in enumerate(found[1])}
-        return {}
+        return super().placed(topic)
 
     def settled(self):
         return all(found and all(len(isr) == len(replicas) for _, replicas, isr in found.values())
                    for found in (self.placed(TOPIC), self.placed("others")))
-
-    def stop(self):
-        for n in self.nodes.values():
-            if n.process is not None and n.process.poll() is None:
-                n.process.send_signal(signal.SIGCONT)
-                n.process.terminate()
-        for n in self.nodes.values():
-            if n.process is not None:
-                try:
-                    n.process.wait(20)
-                except subprocess.TimeoutExpired:
-                    n.kill()
 
 
 def decommission(cluster, number, seconds=60):
@@ -194,7 +139,7 @@ def operate(checks, cluster):
     with checks.group("a move is cancelled"):
         partition, replicas = next((p, r) for p, (_, r, _) in cluster.placed().items() if 4 not in r)
         target = ",".join(map(str, [*replicas[:2], 4]))
-        cluster.nodes[4].process.send_signal(signal.SIGSTOP)
+        cluster.nodes[4].pause()
         code, _, why = cluster.tool("partition", "reassign", f"{TOPIC}:{partition}={target}", "--timeout", "2")
         checks.equal("a move to a broker that hangs is not finished in time", code, UNFINISHED)
         checks.that("which is said", "goes on" in why, why)
@@ -207,7 +152,7 @@ def operate(checks, cluster):
         checks.equal("the replicas are where they were", cluster.placed()[partition][1], replicas)
         checks.equal("what does not move cannot be cancelled",
                      cluster.tool("partition", "reassign", "--cancel", f"{TOPIC}:{partition}")[0], REFUSED)
-        cluster.nodes[4].process.send_signal(signal.SIGCONT)
+        cluster.nodes[4].resume()
         checks.that("all replicas are in sync again", eventually(cluster.settled, 30), cluster.placed())
 
     with checks.group("a throttled move"):
@@ -253,10 +198,9 @@ def operate(checks, cluster):
         votes = {r["node"]: r["directory"] for r in cluster.status()["quorum"]["replicas"]}
         checks.equal("there is nothing to replace yet", json.loads(cluster.tool("cluster", "replace", str(lost), "--json")[1])["replaced"],
                      False)
-        node.kill()
-        shutil.rmtree(node.directory)
+        node.lose_disk()
         node.spawn()
-        checks.that("it serves with an empty directory", cluster.serves(node), node.log()[-1500:])
+        checks.that("it serves with an empty directory", eventually(node.healthy, 30), node.log()[-1500:])
         code, said, why = cluster.tool("cluster", "replace", str(lost), "--json", "--timeout", "30")
         checks.equal("replaced", (code, why), (OK, ""))
         now = {r["node"]: (r["part"], r["directory"]) for r in cluster.status()["quorum"]["replicas"]}
@@ -289,11 +233,11 @@ def retire_controller(checks, cluster):
 
 
 def by_chance(checks, cluster, operations, seed):
-    """Operations under load; each must finish. Five brokers at most, three at least: the voters stay."""
+    """Operations under load; each must finish. The voters stay, at most two others come and go."""
     dice = random.Random(seed)
-    spare, longest, done = 4, 0.0, {}
+    spare, longest, done = len(cluster.founders) + 1, 0.0, {}
     for number in range(operations):
-        extra = [n for n in cluster.nodes if n > 3]
+        extra = [n for n in cluster.nodes if n not in cluster.founders]
         choices = ["reassign", "reassign", "elect", "rebalance"]
         choices += ["add"] * 2 if len(extra) < 2 else []
         choices += ["decommission"] * 2 if extra else []
@@ -334,13 +278,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--operations", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--brokers", type=int, default=3)
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
+    if arguments.brokers != 3 and not arguments.operations:
+        parser.error("other than three brokers need --operations")
     checks = Checks()
     folder = tempfile.mkdtemp(prefix="operation-")
-    cluster = Cluster(folder)
+    cluster = Operated(folder, Loopback(), arguments.brokers, SETTINGS)
     try:
-        if not checks.that("three nodes serve", cluster.start()):
+        if not checks.that("all nodes serve", cluster.start()):
             checks.finish()
         checks.equal("a topic", cluster.nodes[1].create(TOPIC, PARTITIONS, 3), 0)
         checks.equal("and another", cluster.nodes[1].create("others", 5, 2), 0)

@@ -18,9 +18,9 @@ import time
 import types
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from cluster import Node  # noqa: E402
-from failover import History, Lonely, Reader, Writer  # noqa: E402
-from harness import BINARY, OWN_ENVIRONMENT, Checks, eventually  # noqa: E402
+from cluster_under_test import Questions  # noqa: E402
+from harness import BINARY, OWN_ENVIRONMENT, Checks, Connection, eventually  # noqa: E402
+from recorded_clients import History, Lonely, Reader, Writer  # noqa: E402
 
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
@@ -71,6 +71,14 @@ class Dev:
         return self.told["bootstrap.servers"]
 
 
+class Asked(Questions):
+    def __init__(self, port):
+        self.port = port
+
+    def connect(self, timeout):
+        return Connection(self.port, timeout)
+
+
 class View:
     """The cluster as its brokers describe it. Which of them is asked matters: one that is cut off knows nothing new."""
 
@@ -83,7 +91,7 @@ class View:
             if n == without:
                 continue
             try:
-                return Node.metadata(types.SimpleNamespace(port=port), [TOPIC])["topics"][TOPIC][1]
+                return Asked(port).metadata([TOPIC])["topics"][TOPIC][1]
             except (OSError, EOFError):
                 continue
         return []

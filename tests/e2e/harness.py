@@ -92,6 +92,8 @@ def free_ports(count):
 class Broker:
     """One broker process on its own ports; the directory outlives it."""
 
+    host = "127.0.0.1"
+
     def __init__(self, folder, name="broker", directory=None, settings=()):
         self.folder = pathlib.Path(folder)
         self.port, self.admin_port = free_ports(2)
@@ -119,9 +121,12 @@ class Broker:
             raise RuntimeError(f"the broker ended with exit code {self.process.returncode}:\n{self.log()[-2000:]}")
         return self
 
+    def connect(self, timeout=10):
+        return Connection(self.port, timeout, self.host)
+
     def answers(self):
         try:
-            with Connection(self.port, timeout=2) as c:
+            with self.connect(2) as c:
                 return c.request(API_VERSIONS, 0).i16() == 0
         except (OSError, EOFError):
             return False
@@ -165,7 +170,7 @@ class Broker:
 
     def get(self, path):
         """GET from the admin port: (status, text)."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
+        connection = http.client.HTTPConnection(self.host, self.admin_port, timeout=5)
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read().decode()
@@ -327,8 +332,8 @@ def values_of(b):
 # --- a connection ---
 
 class Connection:
-    def __init__(self, port, timeout=10):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port, timeout=10, host="127.0.0.1"):
+        self.socket = socket.create_connection((host, port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.correlation = 0
 

@@ -11,23 +11,20 @@ Runs with the Python that has confluent-kafka: build/zoo/venv/bin/python tests/e
 """
 
 import argparse
-import os
 import pathlib
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import BINARY, OWN_ENVIRONMENT, Checks, eventually, free_ports  # noqa: E402
+from cluster_under_test import Cluster, Loopback  # noqa: E402
+from harness import Checks, eventually  # noqa: E402
 
 try:
     from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-    from confluent_kafka.admin import AdminClient, NewTopic
 except ImportError:
     sys.exit("replication: confluent-kafka is missing; run scripts/client_zoo --install-only --only confluent, then start "
              "this with build/zoo/venv/bin/python")
@@ -35,73 +32,6 @@ except ImportError:
 TOPIC, PARTITIONS = "replicated", 3
 QUICK = {"reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 100, "retry.backoff.ms": 20, "log_level": 0,
          "topic.metadata.refresh.interval.ms": 500, "socket.nagle.disable": True}
-
-
-class Node:
-    def __init__(self, folder, number, ports, voters):
-        self.number, self.folder = number, folder / f"node{number}"
-        self.folder.mkdir()
-        self.port, self.internal, admin = ports
-        self.command = [BINARY, "server"]
-        for setting in (f"node.id={number}", f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.internal}",
-                        "controller.listener.names=CONTROLLER", f"controller.quorum.voters={voters}",
-                        f"log.dirs={self.folder}/data", f"admin.listener=127.0.0.1:{admin}",
-                        "group.initial.rebalance.delay.ms=100", "default.replication.factor=3",
-                        "offsets.topic.num.partitions=4"):
-            self.command += ["--set", setting]
-        self.process = None
-
-    def start(self):
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT, env=OWN_ENVIRONMENT)
-
-    def kill(self, how=signal.SIGKILL):
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(how)
-            self.process.wait()
-
-
-class Cluster:
-    def __init__(self, folder):
-        ports = free_ports(9)
-        voters = ",".join(f"{n}@127.0.0.1:{ports[3 * n - 2]}" for n in (1, 2, 3))
-        self.nodes = {n: Node(folder, n, ports[3 * n - 3:3 * n], voters) for n in (1, 2, 3)}
-        self.servers = ",".join(f"127.0.0.1:{n.port}" for n in self.nodes.values())
-        self.admin = None
-
-    def start(self):
-        for node in self.nodes.values():
-            node.start()
-        self.admin = AdminClient({"bootstrap.servers": self.servers, **QUICK})
-
-    def metadata(self, topic=None):
-        try:
-            return self.admin.list_topics(topic, timeout=3)
-        except KafkaException:
-            return None
-
-    def brokers(self):
-        found = self.metadata()
-        return set(found.brokers) if found else set()
-
-    def partitions(self, topic=TOPIC):
-        found = self.metadata(topic)
-        return found.topics[topic].partitions if found and topic in found.topics else {}
-
-    def isrs_full(self, topic=TOPIC):
-        found = self.partitions(topic)
-        return bool(found) and all(len(p.isrs) == 3 for p in found.values())
-
-    def stop(self):
-        for node in self.nodes.values():
-            if node.process and node.process.poll() is None:
-                node.process.terminate()
-        for node in self.nodes.values():
-            if node.process:
-                try:
-                    node.process.wait(15)
-                except subprocess.TimeoutExpired:
-                    node.kill()
 
 
 class Writer(threading.Thread):
@@ -197,10 +127,10 @@ def damaged_replica(checks, cluster):
         writer.produce(TOPIC, b"damage:%d:" % i + b"x" * 200, partition=0)
     checks.equal("records are written", writer.flush(20), 0)
     time.sleep(1)  # the commit file is at most 50 ms behind
-    leader = cluster.partitions()[0].leader
+    leader = cluster.partitions(TOPIC)[0].leader
     node = next(n for number, n in cluster.nodes.items() if number != leader)
     node.kill()
-    partition = node.folder / "data" / f"{TOPIC}-0"
+    partition = node.directory / f"{TOPIC}-0"
     segment = max(partition.glob("*.log"))
     size = segment.stat().st_size
     with segment.open("r+b") as f:
@@ -208,14 +138,14 @@ def damaged_replica(checks, cluster):
         byte = f.read(1)
         f.seek(size - 100)
         f.write(bytes([byte[0] ^ 4]))
-    said = (node.folder / "log").stat().st_size
+    said = node.log_path.stat().st_size
 
     def log():
-        return (node.folder / "log").read_bytes()[said:].decode(errors="replace")
-    node.start()
+        return node.log_path.read_bytes()[said:].decode(errors="replace")
+    node.spawn()
     checks.that("what was damaged is copied anew", eventually(lambda: "copied anew" in log(), 40, 0.2), log()[-2000:])
     checks.that("the damage was named", "the partition is offline" in log() and str(partition) in log(), log()[-2000:])
-    checks.that("it is in every ISR again", eventually(cluster.isrs_full, 40, 0.2))
+    checks.that("it is in every ISR again", cluster.wait_full(TOPIC, 40))
     kept = list(partition.parent.glob(f"{TOPIC}-0.*.stray"))
     checks.equal("what was there is kept", len(kept), 1)
 
@@ -228,15 +158,13 @@ def main():
     arguments = parser.parse_args()
     checks = Checks()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="replication-"))
-    cluster = Cluster(folder)
+    cluster = Cluster(folder, Loopback())
     try:
         cluster.start()
-        if not checks.that("three brokers find each other", eventually(lambda: len(cluster.brokers()) == 3, 30)):
+        if not checks.that("three brokers find each other", cluster.ready()):
             checks.finish()
-        created = cluster.admin.create_topics([NewTopic(TOPIC, PARTITIONS, 3, config={"min.insync.replicas": "2"})])[TOPIC]
-        with checks.group("create the topic"):
-            created.result(20)
-        checks.that("all replicas are in sync", eventually(cluster.isrs_full, 20))
+        checks.equal("create the topic", cluster.create(TOPIC, PARTITIONS), None)
+        checks.that("all replicas are in sync", cluster.wait_full(TOPIC, 20))
 
         writers = [Writer(f"w{i}", cluster.servers, 0.004) for i in range(2)]
         for w in writers:
@@ -245,7 +173,7 @@ def main():
         checks.that("acks=all is answered", all(w.acknowledged for w in writers))
         until, kills, rejoined = time.monotonic() + arguments.seconds, 0, 0
         while time.monotonic() < until:
-            partitions = cluster.partitions()
+            partitions = cluster.partitions(TOPIC)
             leader = partitions[kills % PARTITIONS].leader if partitions else -1
             if leader not in cluster.nodes:
                 time.sleep(0.2)
@@ -253,9 +181,9 @@ def main():
             cluster.nodes[leader].kill()
             kills += 1
             time.sleep(min(arguments.every / 3, 2))
-            cluster.nodes[leader].start()
+            cluster.nodes[leader].spawn()
             began = time.monotonic()
-            rejoined += bool(eventually(cluster.isrs_full, 40, 0.2))
+            rejoined += bool(cluster.wait_full(TOPIC, 40))
             time.sleep(max(0, arguments.every * 2 / 3 - (time.monotonic() - began)))
         checks.that("leaders were killed", kills > 0)
         checks.equal("after each kill the broker came back into every ISR", rejoined, kills)
@@ -274,7 +202,7 @@ def main():
             judge(checks, writers, again)
 
         with checks.group("one broker alone"):
-            partitions = cluster.partitions()
+            partitions = cluster.partitions(TOPIC)
             leader = partitions[0].leader
             for n, node in cluster.nodes.items():
                 if n != leader:
@@ -286,8 +214,8 @@ def main():
             checks.that("acks=all is not acknowledged by one of three", outcome and outcome[0] is not None, outcome)
             for n, node in cluster.nodes.items():
                 if n != leader:
-                    node.start()
-            checks.that("all come back", eventually(cluster.isrs_full, 60, 0.2))
+                    node.spawn()
+            checks.that("all come back", cluster.wait_full(TOPIC, 60))
             again, ends, at = read_all(cluster.servers, "reader2")
             judge(checks, writers, again)
     finally:
