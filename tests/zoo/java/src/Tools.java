@@ -15,6 +15,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -343,14 +344,16 @@ public final class Tools {
           : Pattern.compile("\"partition\":(\\d+)").matcher(assigned.get(assigned.size() - 1)).results().map(m -> m.group(1)).toList();
     }
 
+    // By their handles: a Process that is destroyed closes its pipes, and what it had said last would be lost.
     void stop() throws Exception {
-      process.destroy();
+      process.toHandle().destroy();
       process.waitFor();
       listener.join();
     }
 
     void kill() throws Exception {
-      process.destroyForcibly().waitFor();
+      process.toHandle().destroyForcibly();
+      process.waitFor();
       listener.join();
     }
 
@@ -411,13 +414,28 @@ public final class Tools {
           times.putIfAbsent(number(event, "partition") + "@" + number(event, "offset"), 1);
         }
       }
-      Zoo.expectEqual(times.size(), Zoo.GROUP_RECORDS, "different records seen");
+      Zoo.expectEqual(times.size(), Zoo.GROUP_RECORDS, "different records seen" + seenBy(members, times));
       Zoo.expect(times.values().stream().allMatch(n -> n == 1), "a record was seen twice: " + times);
       for (Member member : members) if (member != victim) member.stop();
       return times.size() + " records";
     } finally {
       for (Member member : members) member.close();
     }
+  }
+
+  /** Who saw how many records, and the offsets seen of each partition: for the message of a failure. */
+  private static String seenBy(List<Member> members, Map<String, Integer> times) {
+    if (times.size() == Zoo.GROUP_RECORDS) return "";
+    Map<Integer, TreeSet<Integer>> offsets = new TreeMap<>();
+    for (String seen : times.keySet()) {
+      String[] parts = seen.split("@");
+      offsets.computeIfAbsent(Integer.valueOf(parts[0]), p -> new TreeSet<>()).add(Integer.valueOf(parts[1]));
+    }
+    StringBuilder out = new StringBuilder(" (by members ");
+    for (Member member : members) out.append(member.named("record_data").size()).append(' ');
+    offsets.forEach((p, seen) -> out.append("; partition ").append(p).append(": ").append(seen.size()).append(" of ")
+        .append(seen.first()).append('-').append(seen.last()));
+    return out.append(')').toString();
   }
 
   private static String keyed(int from, int to) {
