@@ -165,6 +165,7 @@ if [ -n "$release" ]; then
       suite replication build/zoo/venv/bin/python tests/e2e/replication.py --seconds 40
       suite failover build/zoo/venv/bin/python tests/e2e/failover.py --short
       suite cluster-operation build/zoo/venv/bin/python tests/e2e/cluster_operation.py
+      suite chaos build/zoo/venv/bin/python tests/chaos/run --seed 1 --minutes 5
     else
       skip compaction 'confluent-kafka could not be installed (see kill9-install.log)'
       skip power-cut 'confluent-kafka could not be installed (see kill9-install.log)'
@@ -172,6 +173,7 @@ if [ -n "$release" ]; then
       skip failover 'confluent-kafka could not be installed (see kill9-install.log)'
       skip replication 'confluent-kafka could not be installed (see kill9-install.log)'
       skip cluster-operation 'confluent-kafka could not be installed (see kill9-install.log)'
+      skip chaos 'confluent-kafka could not be installed (see kill9-install.log)'
       skip kill9 'confluent-kafka could not be installed (see kill9-install.log)'
     fi
     run disk-fail tests/e2e/disk_fail.py

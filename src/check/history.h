@@ -44,7 +44,7 @@ struct Item {
   uint32_t partition = 0;     // History::partition_name
   int64_t offset = kUnknown;  // committed/read offset; end offset of list_end
   Value value = kUnknown;     // state: the sum
-  int32_t epoch = -1;         // leader epoch of the batch it came in
+  int32_t epoch = -1;         // leader epoch of the batch it came in; list_end: of the leader that told
   int32_t key = -1;           // of compacted topics: History::key_name; -1 none
   bool tombstone = false;     // the value deletes its key
 };

@@ -309,12 +309,28 @@ void check_sums(const Evidence& e, Findings& out) {
   }
 }
 
+// A leader that is deposed and does not know it yet may tell an old end: Kafka promises no more. Ends that
+// came with the epoch of their leader are therefore held against what was known of that epoch and of earlier
+// ones alone: ends told in them, and records of earlier epochs, which the leader has had from its beginning.
 void check_ends(const Evidence& e, Findings& out) {
   struct Known {
     int64_t returned;
     int64_t end;  // nothing less may be told from now on
     uint32_t partition, operation;
+    int32_t epoch;        // -1: unknown
+    bool told;            // by a leader as its end
     bool committed_only;  // a last stable offset: says nothing less about both kinds of end
+  };
+  const auto epoch_at = [&e](uint32_t partition, int64_t offset) {
+    const auto before = [](const Sighting& s, const std::pair<uint32_t, int64_t>& place) {
+      return std::pair(s.partition, s.offset) < place;
+    };
+    const std::vector<Sighting>& all = e.sightings();
+    auto s = std::lower_bound(all.begin(), all.end(), std::pair(partition, offset), before);
+    for (; s != all.end() && s->partition == partition && s->offset == offset; ++s) {
+      if (s->epoch >= 0) return s->epoch;
+    }
+    return -1;
   };
   std::vector<Known> known;
   const auto& ops = e.history().operations;
@@ -325,27 +341,51 @@ void check_ends(const Evidence& e, Findings& out) {
     if (!end && o.kind != Kind::poll && o.kind != Kind::send) continue;
     for (const Item* i = e.history().begin_of(o); i != e.history().end_of(o); ++i) {
       if (i->offset < 0) continue;
-      known.push_back({o.returned, end ? i->offset : i->offset + 1, i->partition, n,
+      const int32_t epoch = end || i->epoch >= 0 ? i->epoch : epoch_at(i->partition, i->offset);
+      known.push_back({o.returned, end ? i->offset : i->offset + 1, i->partition, n, epoch, end,
                        o.kind != Kind::send && o.isolation == Isolation::read_committed});
     }
   }
   std::sort(known.begin(), known.end(),
             [](const Known& a, const Known& b) { return a.returned < b.returned; });
-  std::vector<const Known*> highest(e.history().partitions.size());            // of high watermarks
-  std::vector<const Known*> highest_committed(e.history().partitions.size());  // of last stable offsets
+  struct Highest {
+    const Known* of_all = nullptr;
+    std::map<int32_t, const Known*> told;     // by epoch
+    std::map<int32_t, const Known*> records;  // by epoch
+
+    void note(const Known& k) {
+      const auto raise = [&k](const Known*& to) {
+        if (to == nullptr || k.end > to->end) to = &k;
+      };
+      raise(of_all);
+      if (k.epoch >= 0) raise((k.told ? told : records)[k.epoch]);
+    }
+    const Known* least_for(int32_t epoch) const {
+      if (epoch < 0) return of_all;
+      const Known* out = nullptr;
+      for (const auto* kind : {&told, &records}) {
+        for (const auto& [of, k] : *kind) {
+          if (of > epoch || (of == epoch && !k->told)) break;
+          if (out == nullptr || k->end > out->end) out = k;
+        }
+      }
+      return out;
+    }
+  };
+  std::vector<Highest> highest(e.history().partitions.size());            // of high watermarks
+  std::vector<Highest> highest_committed(e.history().partitions.size());  // of last stable offsets
   size_t next = 0;
   for (uint32_t n = 0; n < ops.size(); ++n) {  // by invocation
     const Operation& o = ops[n];
     if (o.kind != Kind::list_end || o.outcome != Outcome::ok) continue;
     for (; next < known.size() && known[next].returned < o.invoked; ++next) {
       const Known& k = known[next];
-      if (highest[k.partition] == nullptr || k.end > highest[k.partition]->end) highest[k.partition] = &k;
-      const Known*& c = highest_committed[k.partition];
-      if (k.committed_only && (c == nullptr || k.end > c->end)) c = &k;
+      highest[k.partition].note(k);
+      if (k.committed_only) highest_committed[k.partition].note(k);
     }
     for (const Item* i = e.history().begin_of(o); i != e.history().end_of(o); ++i) {
       const bool committed = o.isolation == Isolation::read_committed;
-      const Known* least = committed ? highest_committed[i->partition] : highest[i->partition];
+      const Known* least = (committed ? highest_committed : highest)[i->partition].least_for(i->epoch);
       if (i->offset < 0 || least == nullptr || i->offset >= least->end) continue;
       out.add(Rule::end_offset, [&] {
         return Violation{{},

@@ -199,8 +199,8 @@ void Consumer::pump() {
     if (leaders_busy_[info->leader]) continue;
     by_leader[info->leader].push_back(where);
   }
-  for (const std::string& topic : leaderless) look_for_leader(topic);
   for (auto& [leader, partitions] : by_leader) fetch_from(leader, std::move(partitions));
+  for (const std::string& topic : leaderless) look_for_leader(topic);
   if (waiting) pump_later(kPauseAfterErrorMs);
 }
 
@@ -214,13 +214,24 @@ void Consumer::fetch_from(int32_t leader, std::vector<TopicPartition> partitions
   options.request_timeout_ms = options_.fetch_wait_ms + kFetchSlackMs;
   options.timeout_ms = options.request_timeout_ms;
   options.repeat_after_loss = false;
+  // A fetch that failed at once may have made the client forget a topic since the caller looked.
+  std::set<std::string> forgotten;
+  std::erase_if(partitions, [this, &forgotten](const TopicPartition& where) {
+    const TopicInfo* topic = client_.view().topic(where.topic);
+    if (topic != nullptr && topic->partition(where.partition) != nullptr) return false;
+    forgotten.insert(where.topic);
+    return true;
+  });
+  for (const std::string& topic : forgotten) look_for_leader(topic);
+  if (partitions.empty()) return;
+  std::vector<std::pair<Uuid, std::string>> names;
   for (const TopicPartition& where : partitions) {
     const TopicInfo* topic = client_.view().topic(where.topic);
-    ASSERT(topic != nullptr);
     if (request.topics.empty() || request.topics.back().topic != where.topic) {
       auto& t = request.topics.emplace_back();
       t.topic = where.topic;
       t.topic_id = topic->id;
+      names.emplace_back(topic->id, where.topic);
       if (t.topic_id.is_zero()) options.version_max = kLastFetchByName;
     }
     Partition& p = partitions_[where];
@@ -232,16 +243,18 @@ void Consumer::fetch_from(int32_t leader, std::vector<TopicPartition> partitions
     f.current_leader_epoch = topic->partition(where.partition)->leader_epoch;
   }
   leaders_busy_[leader] = true;
-  client_.call<wire::FetchRequest>(Target::broker(leader, Lane::fetch), std::move(request), options, nullptr,
-                                   [this, life = std::weak_ptr<void>(life_), leader, mine = assignment_,
-                                    asked = std::move(partitions)](Result<wire::FetchResponse> response) {
-                                     if (life.expired()) return;
-                                     if (mine == assignment_) leaders_busy_[leader] = false;
-                                     fetched(mine, asked, std::move(response));
-                                   });
+  client_.call<wire::FetchRequest>(
+      Target::broker(leader, Lane::fetch), std::move(request), options, nullptr,
+      [this, life = std::weak_ptr<void>(life_), leader, mine = assignment_, names = std::move(names),
+       asked = std::move(partitions)](Result<wire::FetchResponse> response) {
+        if (life.expired()) return;
+        if (mine == assignment_) leaders_busy_[leader] = false;
+        fetched(mine, asked, names, std::move(response));
+      });
 }
 
 void Consumer::fetched(uint64_t assignment, const std::vector<TopicPartition>& asked,
+                       const std::vector<std::pair<Uuid, std::string>>& names,
                        Result<wire::FetchResponse> response) {
   if (assignment != assignment_ || closed_ || failed_) return;
   for (const TopicPartition& where : asked) partitions_[where].fetching = false;
@@ -257,8 +270,9 @@ void Consumer::fetched(uint64_t assignment, const std::vector<TopicPartition>& a
   }
   for (const auto& topic : response->responses) {
     // From version 13 on the answer has the id alone.
-    const TopicInfo* by_id = client_.view().topic(topic.topic_id);
-    const std::string name = by_id != nullptr ? by_id->name : topic.topic;
+    const auto by_id = std::find_if(names.begin(), names.end(),
+                                    [&topic](const auto& n) { return n.first == topic.topic_id; });
+    const std::string name = topic.topic.empty() && by_id != names.end() ? by_id->second : topic.topic;
     for (const auto& data : topic.partitions) {
       const TopicPartition where{name, data.partition_index};
       if (std::find(asked.begin(), asked.end(), where) == asked.end()) continue;

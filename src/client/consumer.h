@@ -95,7 +95,7 @@ class Consumer {
   void pump();
   void fetch_from(int32_t leader, std::vector<TopicPartition> partitions);
   void fetched(uint64_t assignment, const std::vector<TopicPartition>& asked,
-               Result<wire::FetchResponse> response);
+               const std::vector<std::pair<Uuid, std::string>>& names, Result<wire::FetchResponse> response);
   void take(const TopicPartition& where, Partition& p, const wire::FetchResponse::PartitionData& data);
   /// The records of what was fetched, and how far it reached. Errors: corrupt, limit_exceeded.
   Status read_batches(const TopicPartition& where, Partition& p,

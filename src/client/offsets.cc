@@ -89,7 +89,7 @@ class OffsetQuery : public std::enable_shared_from_this<OffsetQuery> {
       for (const auto& p : topic.partitions) {
         const auto asked = missing_.find({topic.name, p.partition_index});
         if (asked == missing_.end()) continue;
-        found_[asked->first] = {error_from_wire(p.error_code), p.offset, p.timestamp};
+        found_[asked->first] = {error_from_wire(p.error_code), p.offset, p.timestamp, p.leader_epoch};
         if (!is_retriable(error_from_wire(p.error_code))) missing_.erase(asked);
       }
     }

@@ -21,6 +21,7 @@ struct OffsetAt {
   ErrorCode error = ErrorCode::none;
   int64_t offset = -1;  // -1: no record is that young
   int64_t timestamp = -1;
+  int32_t leader_epoch = -1;  // of the record there; kLatest: of the leader
 };
 
 /// ListOffsets at the partitions' leaders. Partitions whose leader is not found in time carry the last error.

@@ -41,6 +41,7 @@ void Book::add(const Note& note, const std::vector<Entry>& entries) {
     line += fmt::format(R"({}["{}-{}",)", separator, e.topic, e.partition);
     line += e.offset == check::kUnknown ? "null" : std::to_string(e.offset);
     if (e.value != check::kUnknown) line += "," + std::to_string(e.value);
+    if (e.epoch >= 0) line += (e.value == check::kUnknown ? ",null," : ",") + std::to_string(e.epoch);
     line += ']';
     separator = ",";
   }

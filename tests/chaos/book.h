@@ -28,6 +28,7 @@ struct Entry {
   int32_t partition = 0;
   int64_t offset = check::kUnknown;
   check::Value value = check::kUnknown;
+  int32_t epoch = -1;  // of the leader
 };
 
 struct Note {

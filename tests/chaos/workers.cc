@@ -484,7 +484,8 @@ void Observer::look() {
         note.returned = clock_us();
         std::vector<Entry> entries;
         for (const auto& [where, at] : *found) {
-          if (at.error == ErrorCode::none) entries.push_back({where.topic, where.partition, at.offset});
+          if (at.error == ErrorCode::none)
+            entries.push_back({where.topic, where.partition, at.offset, check::kUnknown, at.leader_epoch});
         }
         if (!entries.empty()) stage_.book.add(note, entries);
         over();

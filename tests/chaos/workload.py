@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Producer, TopicPartition  # noqa: E402
 from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions,  # noqa: E402
-                                   NewTopic, ResourceType)
+                                   NewTopic, OffsetSpec, ResourceType)
 
 from recorded_clients import History, clock  # noqa: E402
 
@@ -226,22 +226,29 @@ class Observer(threading.Thread):
     def __init__(self, name, arguments, book, topic, partitions):
         super().__init__(daemon=True)
         self.label, self.arguments, self.book, self.ending = name, arguments, book, threading.Event()
+        self.admin = AdminClient({"bootstrap.servers": arguments.bootstrap, **QUIET})
         self.committed = [TopicPartition(topic, p) for p in range(partitions)]
         self.consumer = Consumer({"bootstrap.servers": arguments.bootstrap, "group.id": arguments.group, "enable.auto.commit": False,
                                   **QUIET})
 
     def run(self):
         while not self.ending.is_set():
-            for topic, partitions in self.arguments.reads.items():
-                for p in range(partitions):
-                    began = clock()
-                    try:
-                        _, end = self.consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=2, cached=False)
-                    except KafkaException as e:
-                        self.book.error("watermark", e.args[0])
-                        continue
-                    self.book.add(op="list_end", result="ok", client=self.label, **{"from": began, "to": clock()},
-                                  items=[[f"{topic}-{p}", end]])
+            began = clock()
+            wanted = {TopicPartition(t, p): OffsetSpec.latest() for t, n in self.arguments.reads.items() for p in range(n)}
+            try:
+                futures, items = self.admin.list_offsets(wanted, request_timeout=3), []
+            except KafkaException as e:
+                futures, items = {}, []
+                self.book.error("list offsets", e.args[0])
+            for where, future in futures.items():
+                try:
+                    found = future.result(5)
+                    if found.leader_epoch is not None:
+                        items.append([f"{where.topic}-{where.partition}", found.offset, None, found.leader_epoch])
+                except KafkaException as e:
+                    self.book.error("list offsets", e.args[0])
+            if items:
+                self.book.add(op="list_end", result="ok", client=self.label, **{"from": began, "to": clock()}, items=items)
             began = clock()
             try:
                 found = [f for f in self.consumer.committed(self.committed, timeout=3) if f.error is None]

@@ -342,6 +342,34 @@ TEST_CASE("an end does not go back, nor do epochs") {
     committed(r.add(Kind::list_end, "d", {9, 10}, {r.item(2, kUnknown)}));
     CHECK(found(r.h) == "end-offset");
   }
+  SECTION("a deposed leader may tell less, its successor may not") {
+    const auto told = [&r](int64_t end, int32_t epoch) {
+      Item i = r.item(end, kUnknown);
+      i.epoch = epoch;
+      return i;
+    };
+    Item read = r.item(4, 10);
+    read.epoch = 3;
+    r.poll({3, 4}, {read});
+    r.add(Kind::list_end, "c", {5, 6}, {told(8, 4)});
+    r.add(Kind::list_end, "d", {7, 8}, {told(2, 3)});
+    CHECK(found(r.h).empty());
+    SECTION("within an epoch") {
+      r.add(Kind::list_end, "c", {9, 10}, {told(7, 4)});
+      CHECK(found(r.h) == "end-offset");
+    }
+    SECTION("from one to the next") {
+      r.add(Kind::list_end, "c", {9, 10}, {told(7, 5)});
+      CHECK(found(r.h) == "end-offset");
+    }
+    SECTION("without records of an earlier epoch") {
+      HistoryRig other;
+      other.send({1, 2}, 4, 10);
+      other.poll({3, 4}, {read});
+      other.add(Kind::list_end, "c", {5, 6}, {told(4, 4)});
+      CHECK(found(other.h) == "end-offset");
+    }
+  }
   SECTION("epochs") {
     Item a = r.item(4, 10);
     Item b = r.item(5, 11);

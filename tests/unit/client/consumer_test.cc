@@ -156,6 +156,19 @@ TEST_CASE("partitions of several leaders are read together") {
   CHECK(all == Lines{"0/0=a", "1/0=b"});
 }
 
+TEST_CASE("a partition without a leader does not hold up those that have one") {
+  ConsumerRig rig;
+  rig.logs[0].append({"a"});
+  rig.logs[1].append({"b"});
+  rig.cluster.add_topic("t", {1, -1});
+  rig.client.refresh(std::nullopt, false, 0, [](Status) {});
+  rig.loop.run(50);
+  rig.consumer->assign({{{"t", 0}, 0}, {{"t", 1}, 0}});
+  CHECK(rig.poll() == Lines{"0/0=a"});
+  rig.cluster.add_topic("t", {1, 2});
+  CHECK(rig.poll(5'000) == Lines{"1/0=b"});
+}
+
 TEST_CASE("an offset that is gone is answered as the options say") {
   for (const StartAt at : {StartAt::beginning, StartAt::end, StartAt::fail}) {
     CAPTURE(static_cast<int>(at));
