@@ -200,14 +200,11 @@ Status PartitionHost::open_directory(const Params& params, size_t index) {
   for (log::PartitionDirectory& d : listing.partitions) {
     if (d.topic == kMetadataTopic) continue;
     const log::TopicPartition key{d.topic, d.partition};
-    const auto [it, added] = found_.emplace(key, Found{index, d.path, d.topic_id, false, d.metadata_torn});
-    if (!added && d.topic_id && it->second.topic_id && *d.topic_id != *it->second.topic_id) {
-      trace_.warn("{} and {} hold two topics of one name", it->second.path, d.path);
-      rivals_.emplace(key, Found{index, d.path, d.topic_id, false, d.metadata_torn});
-    } else if (!added) {
-      return Error(ErrorCode::corrupt, d.topic + "-" + std::to_string(d.partition.v) + " lies in " +
-                                           it->second.path + " and in " + d.path);
-    }
+    const Found found{index, d.path, d.topic_id, false, d.metadata_torn};
+    const auto [it, added] = found_.emplace(key, found);
+    if (added) continue;
+    trace_.warn("{} and {} hold a partition of one name", it->second.path, d.path);
+    rivals_.emplace(key, found);
   }
   leftovers_.insert(leftovers_.end(), listing.being_deleted.begin(), listing.being_deleted.end());
   counts_[index] = listing.partitions.size();
@@ -271,7 +268,7 @@ void PartitionHost::give_up(const log::TopicPartition& key, OpenPlan& plan, cons
   plan.anew = true;
   if (const auto it = found_.find(key);
       it != found_.end() && (!it->second.topic_id || *it->second.topic_id == topic_id)) {
-    plan.stale = it->second.path;
+    plan.stale.push_back(it->second.path);
     found_.erase(it);
   }
   for (Checkpoints& c : checkpoints_) {
@@ -281,31 +278,56 @@ void PartitionHost::give_up(const log::TopicPartition& key, OpenPlan& plan, cons
   }
 }
 
+// Of the directories of this name that were found, the one that is this topic's stays in found_; those of
+// another topic are to be moved away.
+Status PartitionHost::choose_directory(const log::TopicPartition& key, const Uuid& topic_id, OpenPlan& plan) {
+  const auto first = found_.find(key);
+  if (first == found_.end()) return {};
+  std::vector<Found> mine;
+  std::vector<std::string> stale;
+  const auto has_records = [&](const Found& f) {
+    const auto known = journals_[f.directory]->known({topic_id, key.partition});
+    return known && known->durable_end != Offset(0);
+  };
+  const auto sort = [&](const Found& f) {
+    const bool other = f.topic_id && *f.topic_id != topic_id;  // an older topic of that name
+    // The first sync carries partition.metadata: without it nothing was promised, and whose it is is unknown.
+    // If records of this topic were synced here it is damaged: opening it says so, nothing is moved away.
+    if ((other || f.metadata_torn) && !has_records(f)) {
+      stale.push_back(f.path);
+    } else {
+      mine.push_back(f);
+    }
+  };
+  sort(first->second);
+  const auto [rival, end] = rivals_.equal_range(key);
+  std::for_each(rival, end, [&](const auto& r) { sort(r.second); });
+  if (mine.size() > 1) {
+    // One that does not say whose it is, and of which nothing is known, yields to one that does.
+    const auto named = std::stable_partition(
+        mine.begin(), mine.end(), [&](const Found& f) { return f.topic_id == topic_id || has_records(f); });
+    if (named - mine.begin() != 1)
+      return Error(ErrorCode::corrupt, "the partition lies in " + mine[0].path + " and in " + mine[1].path);
+    std::for_each(named, mine.end(), [&](const Found& f) { stale.push_back(f.path); });
+    mine.resize(1);
+  }
+  rivals_.erase(rival, end);
+  plan.stale = std::move(stale);
+  if (mine.empty()) {
+    found_.erase(first);
+  } else {
+    first->second = std::move(mine.front());
+  }
+  return {};
+}
+
 Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
   const log::CommitKey commit_key{spec.topic_id, spec.name.partition};
   OpenPlan plan;
   const log::TopicPartition key{spec.name.topic, spec.name.partition};
+  TRY(choose_directory(key, spec.topic_id, plan));
   if (spec.expendable && damaged_.erase(commit_key) > 0) give_up(key, plan, spec.topic_id);
-  auto it = found_.find(key);
-  const auto is_stale = [&](const Found& f) {
-    const bool other = f.topic_id && *f.topic_id != spec.topic_id;  // an older topic of that name
-    if (!other && !f.metadata_torn) return false;
-    // The first sync carries partition.metadata: without it nothing was promised, and whose it is is unknown.
-    // If records of this topic were synced here it is damaged: opening it says so, nothing is moved away.
-    const auto known = journals_[f.directory]->known(commit_key);
-    return !known || known->durable_end == Offset(0);
-  };
-  const auto [first_rival, last_rival] = rivals_.equal_range(key);
-  if (it != found_.end() && is_stale(it->second)) {
-    const auto mine =
-        std::find_if(first_rival, last_rival, [&](const auto& r) { return !is_stale(r.second); });
-    if (mine != last_rival) std::swap(it->second, mine->second);
-  }
-  if (it != found_.end() && is_stale(it->second)) {
-    plan.stale = it->second.path;
-    found_.erase(it);
-    it = found_.end();
-  }
+  const auto it = found_.find(key);
   if (it != found_.end()) {
     Found& f = it->second;
     f.claimed = true;
@@ -376,8 +398,6 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
       return counts_[a] < counts_[b];
     };
     for (size_t i = 0; i < directories_.size(); ++i) {
-      if (std::any_of(first_rival, last_rival, [i](const auto& r) { return r.second.directory == i; }))
-        continue;
       if (!states_[i]->failed() && (best == directories_.size() || better(i, best))) best = i;
     }
     if (best == directories_.size())
@@ -405,15 +425,15 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
     for (const auto& journal : journals_)
       if (journal) TRY(journal->lower({plan.spec.topic_id, plan.spec.name.partition}, Offset(0)));
   }
-  if (!plan.stale.empty()) {
+  for (const std::string& stale : plan.stale) {
     // Perhaps somebody moved it in and forgot the topic id: kept, as a name that is no partition's.
-    trace_.warn("{} {}; renamed to {}.<id>.stray", plan.stale,
-                plan.anew ? "is damaged" : "belongs to another topic of that name", plan.stale);
+    trace_.warn("{} {}; renamed to {}.<id>.stray", stale,
+                plan.anew ? "is damaged" : "belongs to another topic of that name", stale);
     // A partition that was never written to has no directory yet.
-    const Status renamed = disk_.rename(plan.stale, plan.stale + "." + random_.uuid().to_string() + ".stray");
+    const Status renamed = disk_.rename(stale, stale + "." + random_.uuid().to_string() + ".stray");
     if (!renamed && renamed.code() != ErrorCode::not_found) return renamed.error();
     // The new one may lie in another directory: a crash must not leave both.
-    TRY(disk_.sync_directory(io::parent_path(plan.stale)));
+    TRY(disk_.sync_directory(io::parent_path(stale)));
   }
   partition::Partition::Environment environment;
   environment.disk = &disk_;

@@ -46,8 +46,8 @@ class PartitionHost {
     Spec spec;
     size_t directory = 0;
     std::string path;
-    std::string stale;  // a directory of another topic of this name, or damaged: to be moved away first
-    bool anew = false;  // what was there is given up, as others have it
+    std::vector<std::string> stale;  // of another topic of this name, or damaged: to be moved away first
+    bool anew = false;               // what was there is given up, as others have it
     bool create = false;
     bool clean = false;
     std::optional<log::RestingLog> rest;  // the log is at rest: nothing is to be opened
@@ -176,6 +176,8 @@ class PartitionHost {
   void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
                    log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const;
   Status open_directory(const Params& params, size_t index);
+  /// Error: corrupt, if it lies in two.
+  Status choose_directory(const log::TopicPartition& key, const Uuid& topic_id, OpenPlan& plan);
   void give_up(const log::TopicPartition& key, OpenPlan& plan, const Uuid& topic_id);
   std::string missing_directories() const;
 

@@ -447,6 +447,7 @@ Result<ExitCode> adopt_partition(io::Disk& disk, const DiskAdopt& options, Outpu
              log::adopt(disk, place.path, {*topic_id, LeaderEpoch(options.leader_epoch)}));
   TRY(log::record_end(disk, place.data_directory, place.key, std::nullopt));
   TRY(log::record_end(disk, place.data_directory, {place.key.name, *topic_id}, std::nullopt));
+  TRY(log::vouch(disk, place.data_directory, {*topic_id, place.key.name.partition}, adopted.end));
   if (output == Output::json) {
     Json j = Json::object();
     j["path"] = place.path;

@@ -364,10 +364,9 @@ Status LogOpener::scan_segments() {
       segment.finish_time_index();
       TRY(segment.write_indexes(log_.unsynced_));
       log_.note_index_use(segment);
-      // Kafka's compaction leaves holes between segments. Beyond what is known to have been compacted or
-      // synced it is no such hole; of a log from elsewhere nothing is known.
-      const Offset known = std::max(params_.cleaned_end, known_durable());
-      const bool may_be_hole = known == Offset(0) || segment.next_offset() < known;
+      // Kafka's compaction leaves holes between segments. What nobody knows to have been compacted or synced
+      // is no such hole.
+      const bool may_be_hole = segment.next_offset() < std::max(params_.cleaned_end, known_durable());
       if (complete || (log_.config_.compact_policy && may_be_hole)) continue;
       // Every batch verified, and the next segment does not go on here: unsynced bytes at a batch boundary
       // lost.

@@ -273,6 +273,16 @@ Status record_end(io::Disk& disk, const std::string& data_directory, const Parti
   return known ? disk.replace_file(commit_path, CommitFile::encode_all(*known)) : Status();
 }
 
+Status vouch(io::Disk& disk, const std::string& data_directory, const CommitKey& key, Offset end) {
+  const std::string path = io::join_path(data_directory, kCommitFileName);
+  const Result<Bytes> content = disk.read_file(path, kRepairFileBytesMax);
+  if (!content && content.code() == ErrorCode::not_found) return {};
+  if (!content) return content.error();
+  CommitFile::Replayed known = CommitFile::replay(*content);
+  known.ends[key] = end;
+  return disk.replace_file(path, CommitFile::encode_all(known));
+}
+
 Result<Adopted> adopt(io::Disk& disk, const std::string& directory, const Adoption& adoption) {
   TRY_ASSIGN(const Names names, names_in(disk, directory));
   Adopted out;
@@ -302,7 +312,6 @@ Result<Adopted> adopt(io::Disk& disk, const std::string& directory, const Adopti
   Bytes epoch(4);
   store_be(epoch.data(), adoption.leader_epoch.v);
   for (size_t i = 0; i < names.segments.size(); ++i) {
-    if (to_patch[i].empty()) continue;
     const std::string path = io::join_path(directory, file_name(names.segments[i], FileKind::log));
     TRY_ASSIGN(const std::shared_ptr<io::File> file, disk.open(path, io::OpenMode::write));
     for (const uint64_t position : to_patch[i]) TRY(file->write_at(position + kEpochPosition, epoch));

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "base/uuid.h"
 #include "io/disk.h"
+#include "log/commit_file.h"
 #include "log/verify.h"
 
 namespace millrace::log {
@@ -57,6 +58,10 @@ struct PartitionKey {
 Status record_end(io::Disk& disk, const std::string& data_directory, const PartitionKey& key,
                   std::optional<Offset> end);
 
+/// Makes the commit file of `data_directory`, if there is one, say that everything below `end` is on disk:
+/// the partition is recovered as a whole all the same, but what is missing below is damage, or was compacted.
+Status vouch(io::Disk& disk, const std::string& data_directory, const CommitKey& key, Offset end);
+
 struct Adoption {
   Uuid topic_id;
   LeaderEpoch leader_epoch{0};  // that every batch is to have: the new cluster counts from its own
@@ -68,7 +73,8 @@ struct Adopted {
   Offset end{0};
 };
 /// Makes a directory that comes from another topic or cluster one of `topic_id`. The leader epoch of a batch
-/// is outside its checksum. Errors: corrupt (damage, nothing is changed then), not_found, io_error.
+/// is outside its checksum. What it is left with is on disk. Errors: corrupt (damage, nothing is changed
+/// then), not_found, io_error.
 Result<Adopted> adopt(io::Disk& disk, const std::string& directory, const Adoption& adoption);
 
 }  // namespace millrace::log

@@ -1,5 +1,6 @@
 #include "broker/partition_host.h"
 
+#include "log/partition_metadata.h"
 #include "support/catch.h"
 #include "support/manual_loop.h"
 #include "support/memory_disk.h"
@@ -128,7 +129,7 @@ TEST_CASE("a damaged partition is copied anew once others have it, and what was 
   const Result<PartitionHost::OpenPlan> anew = r.host->plan(spec);
   REQUIRE(anew.ok());
   CHECK(anew->create);
-  CHECK(anew->stale == path);
+  CHECK(anew->stale == std::vector<std::string>{path});
   const Result<PartitionRef> opened = r.host->open(*anew);
   REQUIRE(opened.ok());
   CHECK((*opened)->usage().offsets.log_end == Offset(0));
@@ -181,6 +182,60 @@ TEST_CASE("a partition that nobody wrote to leaves nothing on the disk", "[broke
   r.files.fault = nullptr;
   Bytes again = partition::rig::batch();
   r.loop.in_tick([&] { CHECK((*p)->append(again, true, r.loop, r.clock.now()).ok()); });
+}
+
+TEST_CASE("two directories of one name do not keep the broker from starting", "[broker]") {
+  HostRig r;
+  const std::vector<Uuid> ids = r.populate();
+  const Uuid older = r.random.uuid();
+  const std::string log = "/00000000000000000000.log";
+  const auto copy_to_b = [&](std::optional<Uuid> id) {
+    // t-0 lies in /a.
+    REQUIRE(r.files.has("/a/t-0" + log));
+    REQUIRE(r.files.make_directories("/b/t-0").ok());
+    r.files.put("/b/t-0" + log, r.files.content("/a/t-0" + log));
+    if (id) REQUIRE(log::write_partition_metadata(r.files, "/b/t-0", *id).ok());
+  };
+  const auto start = [&] {
+    REQUIRE(r.open().ok());
+    r.host->expect(ids);
+    REQUIRE(r.host->begin_serving().ok());
+    for (int32_t i = 1; i < 4; ++i) CHECK(r.place(i, true).ok());
+    return r.host->plan(r.spec(0, true));
+  };
+  SECTION("one does not say whose it is, the other does") {
+    copy_to_b(std::nullopt);
+    const Result<PartitionHost::OpenPlan> plan = start();
+    REQUIRE(plan.ok());
+    CHECK(plan->path == "/a/t-0");
+    CHECK(plan->stale == std::vector<std::string>{"/b/t-0"});
+  }
+  SECTION("one does not say whose it is, the other is an older topic's") {
+    REQUIRE(r.files.remove("/a/t-0/partition.metadata").ok());
+    copy_to_b(older);
+    const Result<PartitionHost::OpenPlan> plan = start();
+    REQUIRE(plan.ok());
+    CHECK(plan->path == "/a/t-0");
+    CHECK(plan->stale == std::vector<std::string>{"/b/t-0"});
+  }
+  SECTION("the first is torn, the other is an older topic's: both are moved away") {
+    r.files.put("/a/t-0/partition.metadata", to_bytes("version: 0"));
+    r.files.erase("/a/commit-file");
+    copy_to_b(older);
+    const Result<PartitionHost::OpenPlan> plan = start();
+    REQUIRE(plan.ok());
+    CHECK(plan->create);
+    CHECK(plan->stale == std::vector<std::string>{"/a/t-0", "/b/t-0"});
+    REQUIRE(r.host->open(*plan).ok());
+    CHECK_FALSE(r.files.has("/b/t-0/partition.metadata"));
+  }
+  SECTION("both are this topic's: this partition alone is offline") {
+    copy_to_b(r.topic);
+    const Result<PartitionHost::OpenPlan> plan = start();
+    REQUIRE_FALSE(plan.ok());
+    CHECK(plan.code() == ErrorCode::corrupt);
+    CHECK(plan.error().message.find("/a/t-0 and in /b/t-0") != std::string::npos);
+  }
 }
 
 }  // namespace

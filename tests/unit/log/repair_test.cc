@@ -200,6 +200,18 @@ TEST_CASE("an adopted directory has the new topic's identity and epochs") {
   CHECK(again->rewritten == 0);
 }
 
+TEST_CASE("the commit file vouches for what was taken in, if there is one") {
+  Repair f;
+  const CommitKey taken_in{Uuid::from_random({7}), PartitionId(3)};
+  REQUIRE(vouch(f.disk, kDataDirectory, taken_in, Offset(12)).ok());
+  const CommitFile::Replayed known = CommitFile::replay(f.disk.content("/data/commit-file"));
+  CHECK(known.ends.at(taken_in) == Offset(12));
+  CHECK(f.recorded_end() == Offset(80));
+  f.disk.erase("/data/commit-file");  // a data directory of Kafka
+  REQUIRE(vouch(f.disk, kDataDirectory, taken_in, Offset(12)).ok());
+  CHECK_FALSE(f.disk.has("/data/commit-file"));
+}
+
 TEST_CASE("what the manifest says of a log that was changed is over") {
   Repair f;
   RestingLog log;
