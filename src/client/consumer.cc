@@ -205,6 +205,11 @@ void Consumer::pump() {
 }
 
 void Consumer::fetch_from(int32_t leader, std::vector<TopicPartition> partitions) {
+  // A fetch from another leader may have failed a moment ago, at once, and with it what was known.
+  for (const TopicPartition& where : partitions) {
+    const TopicInfo* topic = client_.view().topic(where.topic);
+    if (topic == nullptr || topic->partition(where.partition) == nullptr) return look_for_leader(where.topic);
+  }
   wire::FetchRequest request;
   request.max_wait_ms = options_.fetch_wait_ms;
   request.min_bytes = 1;
