@@ -195,6 +195,8 @@ class Broker {
 
   // On the control loop.
   const PartitionHost& host() const { return host_; }
+  /// For whoever judges the quorum (the simulation).
+  const MetadataLedger& ledger() const { return ledger_; }
   /// What a start that has not come to its end waits for, for people; empty when it serves.
   std::string waiting_for() const;
   /// Whether this is the registration of this very process: only then is what `image` says it leads led.

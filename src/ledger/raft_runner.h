@@ -86,6 +86,8 @@ class RaftRunner {
   /// start().
   Status take_part() { return store_.write_hard_state({}); }
   bool started() const { return raft_ != nullptr; }
+  /// The core, for whoever judges it; nullptr before start().
+  const raft::Raft* core() const { return raft_.get(); }
   bool leading() const;
   BrokerId leader() const { return raft_ ? raft_->leader() : kNoBroker; }
   Term term() const;

@@ -150,7 +150,23 @@ void SimDisk::kill_process() {
   changes_until_cut_ = 0;
   for (const auto& [job, event] : jobs_) scheduler_.cancel(event);
   jobs_.clear();
+  waiting_.clear();
+  held_ = false;
   locks_.clear();
+}
+
+void SimDisk::hold(bool held) {
+  held_ = held;
+  if (held) return;
+  for (std::function<void()>& job : std::exchange(waiting_, {})) job();
+}
+
+void SimDisk::run_job(std::function<void()> job) {
+  if (held_) {
+    waiting_.push_back(std::move(job));
+  } else {
+    job();
+  }
 }
 
 void SimDisk::power_cycle() {
@@ -158,6 +174,7 @@ void SimDisk::power_cycle() {
   --counters.process_kills;
   ++counters.power_cuts;
   power_out_ = false;
+  errors_met_ = false;
   const bool lossless = dice_.percent(10);
   if (lossless) ++counters.lossless_cuts;
   std::set<Inode*> seen;
@@ -315,6 +332,8 @@ void SimDisk::store(Inode& inode, Change change) {
     for (uint64_t s = change.position / kSector; s * kSector < change.position + change.bytes.size(); ++s)
       inode.lost_sectors.erase(s);
   }
+  scheduler_.note(change.position);
+  scheduler_.note_bytes(change.bytes);
   inode.pending.push_back(std::move(change));
 }
 
@@ -333,6 +352,7 @@ Status SimDisk::write(Inode& inode, const std::string& path, uint64_t position,
   Device& device = devices_[inode.device];
   if (dice_.per_million(device.write_error)) {
     ++counters.write_errors;
+    errors_met_ = true;
     bytes.resize(dice_.index(bytes.size()));
     store(inode, {position, std::move(bytes), false});
     return refused(path, "write error");
@@ -368,6 +388,7 @@ Status SimDisk::sync(Inode& inode, const std::string& path) {
   if (chosen || dice_.per_million(device.sync_error)) {
     // Some pages got there, the others are taken for clean: no later sync will write them.
     ++counters.sync_errors;
+    errors_met_ = true;
     Bytes seen = inode.data;
     survive(inode);
     inode.data = std::move(seen);
@@ -611,20 +632,23 @@ void SimDisk::run(io::Loop& home, std::function<void()> work, std::function<void
   jobs_[job] = scheduler_.at(
       scheduler_.now_us() + wait, kWorkEvent,
       [this, job, tell, swapped, &home, work = std::move(work), done = std::move(done)]() mutable {
-        if (swapped) {
-          home.post(std::move(work));
-        } else {
-          work();
-        }
-        jobs_[job] = scheduler_.at(scheduler_.now_us() + tell, kDoneEvent,
-                                   [this, job, swapped, &home, done = std::move(done)]() mutable {
-                                     jobs_.erase(job);
-                                     if (swapped) {
-                                       done();
-                                     } else {
-                                       home.post(std::move(done));
-                                     }
-                                   });
+        jobs_.erase(job);
+        run_job([this, job, tell, swapped, &home, work = std::move(work), done = std::move(done)]() mutable {
+          if (swapped) {
+            home.post(std::move(work));
+          } else {
+            work();
+          }
+          jobs_[job] = scheduler_.at(scheduler_.now_us() + tell, kDoneEvent,
+                                     [this, job, swapped, &home, done = std::move(done)]() mutable {
+                                       jobs_.erase(job);
+                                       if (swapped) {
+                                         done();
+                                       } else {
+                                         home.post(std::move(done));
+                                       }
+                                     });
+        });
       });
 }
 

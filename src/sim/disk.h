@@ -83,8 +83,12 @@ class SimDisk final : public io::Disk {
   void cut_power_after(uint64_t changes) { changes_until_cut_ = changes + 1; }
   void cancel_cut() { changes_until_cut_ = 0; }
   bool power_is_out() const { return power_out_; }
+  /// Whether a write or a sync has failed since the machine was switched on.
+  bool errors_met() const { return errors_met_; }
   /// The machine is switched on again: what the medium holds is all there is. Jobs and handles are gone.
   void power_cycle();
+  /// While it stands still (a paused process), jobs wait.
+  void hold(bool held);
   /// The process died: jobs, handles and locks are gone, files are as they were.
   void kill_process();
 
@@ -115,6 +119,7 @@ class SimDisk final : public io::Disk {
   void watch_failures(io::FailureWatch watch) override { watch_ = std::move(watch); }
 
  private:
+  void run_job(std::function<void()> job);
   /// An error of the medium: told to who watches.
   Error refused(const std::string& path, std::string_view what) const;
   class SimFile;
@@ -173,9 +178,12 @@ class SimDisk final : public io::Disk {
   std::set<std::string> locks_;
   std::map<uint64_t, Scheduler::EventId> jobs_;  // not yet completed
   uint64_t last_job_ = 0;
-  uint64_t generation_ = 0;  // handles of an earlier one are dead
+  bool held_ = false;
+  std::vector<std::function<void()>> waiting_;  // jobs, while held
+  uint64_t generation_ = 0;                     // handles of an earlier one are dead
   uint64_t changes_until_cut_ = 0;
   bool power_out_ = false;
+  bool errors_met_ = false;
   io::FailureWatch watch_;
 };
 

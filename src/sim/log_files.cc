@@ -1,5 +1,7 @@
 #include "sim/log_files.h"
 
+#include "sim/replica_files.h"
+
 #include <algorithm>
 #include <vector>
 
@@ -55,6 +57,21 @@ FoundLog find_log(const SimDisk& disk, const std::string& directory, int64_t log
     }
   }
   return found;
+}
+
+Bytes replica_bytes(const SimDisk& disk, const std::string& directory, int64_t end) {
+  Bytes all;
+  for (const SegmentFile& file : segment_files(disk, directory)) {
+    const ByteView bytes = *disk.content(file.path);
+    size_t at = 0;
+    while (at < bytes.size()) {
+      const Result<record::BatchView> batch = record::BatchView::parse(bytes.subspan(at));
+      if (!batch.ok() || batch->base_offset().v >= end) break;
+      all.insert(all.end(), batch->bytes().begin(), batch->bytes().end());
+      at += batch->size();
+    }
+  }
+  return all;
 }
 
 std::optional<FoundBatch> find_batch_below(const SimDisk& disk, const std::string& directory, int64_t from,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/endian.h"
+
 namespace millrace::sim {
 
 namespace {
@@ -41,6 +43,17 @@ bool Scheduler::run_one(int64_t until_us) {
   return true;
 }
 
+void Scheduler::note_bytes(ByteView bytes) {
+  uint64_t h = bytes.size() + 1;
+  size_t i = 0;
+  for (; i + 8 <= bytes.size(); i += 8) {
+    h = (h ^ load_be<uint64_t>(bytes.data() + i)) * 0x9E3779B97F4A7C15U;
+    h ^= h >> 29;
+  }
+  for (; i < bytes.size(); ++i) h = (h ^ bytes[i]) * 0x100000001B3U;
+  note(h);
+}
+
 Now NodeClock::now() const {
   const int64_t ms = scaled_us() / 1000;
   return Now{.mono_ms = ms, .wall_ms = kEpochWallMs + ms + wall_offset_ms_};
@@ -52,11 +65,13 @@ void NodeLoop::post(std::function<void()> f) {
 }
 
 void NodeLoop::schedule_tick() {
-  if (tick_scheduled_) return;
+  if (tick_scheduled_ || paused_) return;
   tick_scheduled_ = true;
   scheduler_.at(scheduler_.now_us(), kTickEvent, [this, life = std::weak_ptr<int>(life_)] {
     if (life.expired()) return;
     tick_scheduled_ = false;
+    if (paused_) return;
+    ++ticks_;
     in_tick([this] {
       std::deque<std::function<void()>> batch;
       batch.swap(posted_);
@@ -66,7 +81,8 @@ void NodeLoop::schedule_tick() {
 }
 
 io::TimerId NodeLoop::call_after(int64_t delay_ms, std::function<void()> f) {
-  const int64_t due = scheduler_.now_us() + std::max<int64_t>(delay_ms, 0) * 1000;
+  const int64_t wait_us = std::max<int64_t>(delay_ms, 0) * 1000;
+  const int64_t due = scheduler_.now_us() + (clock_ == nullptr ? wait_us : clock_->real_us(wait_us));
   return scheduler_.at(due, kTimerEvent, [this, life = std::weak_ptr<int>(life_), f = std::move(f)] {
     if (!life.expired()) post(f);
   });
@@ -93,6 +109,7 @@ void NodeLoop::kill() {
   ASSERT(!inside_);
   life_ = std::make_shared<int>(0);
   tick_scheduled_ = false;
+  paused_ = false;
   std::deque<std::function<void()>> posted;
   posted.swap(posted_);
   std::vector<std::function<void()>> at_end;

@@ -1,0 +1,140 @@
+#include "sim/invariants.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/contains.h"
+#include "base/endian.h"
+
+namespace millrace::sim {
+
+namespace {
+
+uint64_t digest_of(ByteView bytes) {
+  uint64_t h = bytes.size() + 0x9E3779B97F4A7C15U;
+  for (const uint8_t b : bytes) h = (h ^ b) * 0x100000001B3U;
+  return h;
+}
+
+bool is_subset(const std::vector<BrokerId>& some, const std::vector<BrokerId>& all) {
+  return std::all_of(some.begin(), some.end(), [&](BrokerId id) { return contains(all, id); });
+}
+
+}  // namespace
+
+void Invariants::look() {
+  for (const auto& node : nodes_) {
+    if (!node->runs() || !world_.violation.empty()) continue;
+    look_at_quorum(*node);
+    look_at_image(*node);
+    look_at_partitions(*node);
+  }
+}
+
+void Invariants::look_at_quorum(SimNode& node) {
+  const raft::Raft* core = node.broker().ledger().runner().core();
+  if (core == nullptr) return;
+  const int32_t id = node.id().v;
+  Quorum& q = quorums_[id];
+  if (core->term().v < q.term) {
+    return world_.fail(fmt::format("raft: node {} went back from term {} to {}", id, q.term, core->term().v));
+  }
+  q.term = core->term().v;
+  if (core->leads()) {
+    const auto [at, first] = term_leaders_.try_emplace(core->term().v, id);
+    if (!first && at->second != id) {
+      return world_.fail(
+          fmt::format("raft: nodes {} and {} both lead in term {}", at->second, id, core->term().v));
+    }
+  }
+  if (q.life != node.life()) {
+    q.life = node.life();
+    q.checked = 0;
+  }
+  const raft::EntryLog& log = core->log();
+  const int64_t commit = std::min(core->delivered_index().v, log.last_index().v);
+  for (int64_t i = std::max(q.checked, log.base_index().v) + 1; i <= commit; ++i) {
+    const raft::Entry& entry = log.at(LogIndex(i));
+    const uint64_t digest = digest_of(entry.payload.view());
+    const auto [at, first] = committed_.try_emplace(i, Committed{entry.term.v, digest, id});
+    if (first || (at->second.term == entry.term.v && at->second.digest == digest)) continue;
+    return world_.fail(fmt::format(
+        "raft: entry {} was committed on node {} in term {}, and is another one on node {}, of term {}", i,
+        at->second.seen_on, at->second.term, id, entry.term.v));
+  }
+  q.checked = std::max(q.checked, commit);
+}
+
+void Invariants::look_at_image(SimNode& node) {
+  const broker::View& view = node.view();
+  auto& last = images_[node.id().v];
+  if (last.first == node.life() && last.second == view.image->applied_index()) return;
+  last = {node.life(), view.image->applied_index()};
+  view.image->topics().for_each([&](const std::string& name, const meta::TopicRef& topic) {
+    for (size_t i = 0; i < topic->partitions.size(); ++i) {
+      const meta::Partition& p = topic->partitions[i];
+      const auto tell = [&](const std::string& what) {
+        world_.fail(fmt::format("metadata on node {}: {}-{}: {}", node.id().v, name, i, what));
+      };
+      if (p.replicas.empty()) tell("it has no replicas");
+      if (!is_subset(p.isr, p.replicas)) tell("the ISR has nodes that are no replicas");
+      if (!is_subset(p.elr, p.replicas)) tell("the ELR has nodes that are no replicas");
+      for (const BrokerId id : p.elr) {
+        if (contains(p.isr, id)) tell(fmt::format("node {} is in ISR and ELR", id.v));
+      }
+      if (p.leader != kNoBroker && !contains(p.isr, p.leader) && !p.leader_recovering)
+        tell("its leader is not in the ISR");
+      if (p.leader != kNoBroker && p.isr.empty()) tell("it has a leader and nobody in sync");
+      for (const BrokerId id : p.isr) {
+        const meta::Broker* b = view.image->broker(id);
+        if (p.isr.size() > 1 && b != nullptr && b->fenced)
+          tell(fmt::format("node {} is fenced and in sync", id.v));
+      }
+      auto& newest = epochs_[{topic->id.to_string(), static_cast<int32_t>(i)}];
+      if (p.leader_epoch.v > newest.first && p.partition_epoch < newest.second)
+        tell("its leader epoch rose and its own epoch fell");
+      newest = {std::max(newest.first, p.leader_epoch.v), std::max(newest.second, p.partition_epoch)};
+    }
+  });
+}
+
+void Invariants::look_at_partitions(SimNode& node) {
+  const broker::View& view = node.view();
+  view.hosted.for_each([&](const Uuid& id, const std::shared_ptr<const broker::HostedTopic>& topic) {
+    for (size_t i = 0; i < topic->partitions.size(); ++i) {
+      const broker::PartitionRef& partition = topic->partitions[i];
+      if (!partition || partition->offline()) continue;
+      const partition::Partition::Usage usage = partition->usage();
+      const partition::Offsets& o = usage.offsets;
+      const auto tell = [&](const std::string& what) {
+        world_.fail(fmt::format("partition {} on node {}: {}", partition->name().text(), node.id().v, what));
+      };
+      if (o.high_watermark > o.log_end)
+        tell(fmt::format("high watermark {} after the end {}", o.high_watermark.v, o.log_end.v));
+      if (o.last_stable > o.high_watermark) tell("the last stable offset is after the high watermark");
+      if (o.log_start > o.high_watermark) tell("the log start is after the high watermark");
+      if (usage.durable_end > o.log_end) tell("the durable end is after the end");
+      if (usage.role != partition::Partition::Role::leader) continue;
+      const int32_t epoch = partition->leader_epoch().v;
+      const auto [at, first] =
+          reigns_.try_emplace({id.to_string(), static_cast<int32_t>(i), epoch},
+                              Reign{node.id().v, node.life(), o.high_watermark.v, o.log_end.v});
+      Reign& reign = at->second;
+      if (first) continue;
+      if (reign.leader != node.id().v) {
+        tell(fmt::format("leads in epoch {}, in which node {} leads", epoch, reign.leader));
+      } else if (reign.life == node.life()) {
+        if (o.high_watermark.v < reign.high_watermark)
+          tell(fmt::format("high watermark back from {} to {} in epoch {}", reign.high_watermark,
+                           o.high_watermark.v, epoch));
+        if (o.log_end.v < reign.log_end)
+          tell(fmt::format("the end went back from {} to {} while it leads in epoch {}", reign.log_end,
+                           o.log_end.v, epoch));
+      }
+      reign = {node.id().v, node.life(), o.high_watermark.v, o.log_end.v};
+    }
+  });
+}
+
+}  // namespace millrace::sim

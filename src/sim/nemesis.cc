@@ -1,0 +1,347 @@
+#include "sim/nemesis.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace millrace::sim {
+
+namespace {
+
+constexpr uint32_t kFaultEvent = 6;
+constexpr int64_t kHourMs = 3'600'000;
+constexpr int64_t kYearMs = 365 * 24 * kHourMs;
+
+}  // namespace
+
+void Nemesis::begin() {
+  arm();
+}
+
+void Nemesis::arm() {
+  const int64_t gap_us = dice_.skewed(world_.knobs.fault_gap_ms * 100, world_.knobs.fault_gap_ms * 2'000);
+  world_.scheduler.at(world_.scheduler.now_us() + gap_us, kFaultEvent, [this] {
+    if (over_) return;
+    act();
+    arm();
+  });
+}
+
+void Nemesis::note(const char* kind, const std::string& what) {
+  ++faults_;
+  world_.count(std::string("fault: ") + kind);
+  world_.say(fmt::format("fault {}: {}", kind, what));
+}
+
+void Nemesis::in_a_while(std::function<void()> f) {
+  const int64_t ms = dice_.skewed(20, world_.knobs.fault_ms_max);
+  world_.scheduler.at(world_.scheduler.now_us() + ms * 1'000, kFaultEvent, [this, f = std::move(f)] {
+    if (!over_) f();
+  });
+}
+
+size_t Nemesis::missing() const {
+  return static_cast<size_t>(
+      std::count_if(nodes_.begin(), nodes_.end(), [](const std::unique_ptr<SimNode>& n) {
+        return !n->runs() || n->is_paused() || n->state() != SimNode::State::serving;
+      }));
+}
+
+SimNode* Nemesis::pick_running(bool may_stop_it) {
+  if (may_stop_it && missing() >= static_cast<size_t>(world_.knobs.down_max)) return nullptr;
+  std::vector<SimNode*> running;
+  for (const auto& node : nodes_) {
+    if (node->runs() && !node->is_paused()) running.push_back(node.get());
+  }
+  return running.empty() ? nullptr : running[dice_.index(running.size())];
+}
+
+void Nemesis::act() {
+  const FaultKinds& f = world_.knobs.faults;
+  switch (dice_.below(15)) {
+    case 0:
+      if (SimNode* n = f.kill ? pick_running(true) : nullptr) kill(*n);
+      break;
+    case 1:
+      if (SimNode* n = f.power ? pick_running(true) : nullptr) cut_power(*n);
+      break;
+    case 2:
+      if (SimNode* n = f.pause ? pick_running(true) : nullptr) pause(*n);
+      break;
+    case 3:
+      if (f.partition) partition();
+      break;
+    case 4:
+      if (f.one_way) one_way();
+      break;
+    case 5:
+      if (SimNode* n = f.isolate ? pick_running(false) : nullptr) isolate(*n);
+      break;
+    case 6:
+      if (f.clog) clog();
+      break;
+    case 7:
+      if (f.cut && world_.network.cut_one()) note("cut", "a connection");
+      break;
+    case 8:
+      if (SimNode* n = f.disk_error ? pick_running(true) : nullptr) disk_error(*n);
+      break;
+    case 9:
+      if (SimNode* n = f.disk_full ? pick_running(false) : nullptr) disk_full(*n);
+      break;
+    case 10:
+      if (SimNode* n = f.clock ? pick_running(false) : nullptr) jump_clock(*n);
+      break;
+    case 11:
+      if (SimNode* n = f.drift ? pick_running(false) : nullptr) drift(*n);
+      break;
+    case 12:
+      if (SimNode* n = f.stop ? pick_running(true) : nullptr) stop(*n);
+      break;
+    case 13:
+      if (SimNode* n = f.slow_disk ? pick_running(false) : nullptr) slow_disk(*n);
+      break;
+    default:
+      if (f.client_kill) kill_client();
+      break;
+  }
+}
+
+// --- processes and machines ---
+
+void Nemesis::bring_up(SimNode& node) {
+  if (node.state() == SimNode::State::off) node.power_on();
+  if (node.state() != SimNode::State::dead) return;
+  world_.say(fmt::format("node {} starts", node.id().v));
+  node.start();
+}
+
+void Nemesis::kill(SimNode& node) {
+  note("kill", fmt::format("node {}", node.id().v));
+  node.kill();
+  in_a_while([this, &node] { bring_up(node); });
+}
+
+// At once, or in the midst of what it writes next.
+void Nemesis::cut_power(SimNode& node) {
+  if (dice_.percent(50)) {
+    const uint64_t changes = dice_.below(100);
+    note("power", fmt::format("node {}, after {} more changes on its disk", node.id().v, changes));
+    node.disk().cut_power_after(changes);
+    world_.scheduler.at(world_.scheduler.now_us() + 2'000'000, kFaultEvent,
+                        [&node] { node.disk().cancel_cut(); });
+    return;
+  }
+  note("power", fmt::format("node {}", node.id().v));
+  node.power_off();
+  in_a_while([this, &node] { bring_up(node); });
+}
+
+void Nemesis::on_end(SimNode& node, const std::string& why) {
+  world_.say(fmt::format("node {} ended: {}", node.id().v, why));
+  if (why == "every data directory failed") {
+    world_.count("node ended as its disks failed");
+    reboot(node);
+  } else if (why.starts_with("start: ")) {
+    world_.count("start failed");
+  }
+  if (over_) {
+    world_.scheduler.at(world_.scheduler.now_us() + 500'000, kFaultEvent, [this, &node] { bring_up(node); });
+    return;
+  }
+  in_a_while([this, &node] { bring_up(node); });
+}
+
+// What a failed sync left unwritten is not on the medium, whatever the page cache still shows.
+void Nemesis::reboot(SimNode& node) {
+  node.power_off();
+  node.disk().clear_faults();
+}
+
+void Nemesis::pause(SimNode& node) {
+  note("pause", fmt::format("node {}", node.id().v));
+  node.pause();
+  in_a_while([this, &node, life = node.life()] {
+    if (node.life() != life || !node.is_paused()) return;
+    world_.say(fmt::format("node {} goes on", node.id().v));
+    node.resume();
+  });
+}
+
+void Nemesis::stop(SimNode& node) {
+  if (node.state() != SimNode::State::serving) return;
+  note("stop", fmt::format("node {}", node.id().v));
+  node.stop();
+}
+
+void Nemesis::kill_client() {
+  if (clients_.empty()) return;
+  ClientProcess& chosen = *clients_[dice_.index(clients_.size())];
+  if (!chosen.runs()) return;
+  note("client kill", chosen.name());
+  chosen.kill();
+  world_.scheduler.at(world_.scheduler.now_us() + dice_.between(10, 3'000) * 1'000, kFaultEvent,
+                      [&chosen] { chosen.start(); });
+}
+
+// --- links ---
+
+void Nemesis::block(std::vector<Pair> pairs) {
+  for (const auto& [from, to] : pairs) {
+    if (from == to) continue;
+    if (++blocked_[{from->number(), to->number()}] == 1) world_.network.block(*from, *to);
+  }
+  in_a_while([this, pairs = std::move(pairs)] { unblock(pairs); });
+}
+
+void Nemesis::unblock(const std::vector<Pair>& pairs) {
+  for (const auto& [from, to] : pairs) {
+    if (from == to) continue;
+    if (--blocked_[{from->number(), to->number()}] == 0) world_.network.unblock(*from, *to);
+  }
+}
+
+void Nemesis::partition() {
+  std::vector<SimHost*> sides[2];
+  std::string names;
+  for (const auto& node : nodes_) {
+    const size_t side = dice_.index(2);
+    sides[side].push_back(&node->host());
+    if (side == 0) names += " " + node->host().name();
+  }
+  if (sides[0].empty() || sides[1].empty()) return;
+  if (dice_.percent(40)) {
+    for (ClientProcess* c : clients_) sides[dice_.index(2)].push_back(&c->host());
+  }
+  std::vector<Pair> pairs;
+  for (SimHost* a : sides[0]) {
+    for (SimHost* b : sides[1]) {
+      pairs.emplace_back(a, b);
+      pairs.emplace_back(b, a);
+    }
+  }
+  note("partition", "apart:" + names);
+  block(std::move(pairs));
+}
+
+void Nemesis::one_way() {
+  std::vector<Pair> pairs;
+  std::string names;
+  for (const auto& a : nodes_) {
+    for (const auto& b : nodes_) {
+      if (a == b || !dice_.percent(30)) continue;
+      pairs.emplace_back(&a->host(), &b->host());
+      names += fmt::format(" {}>{}", a->host().name(), b->host().name());
+    }
+  }
+  if (pairs.empty()) return;
+  note("one-way", "no way:" + names);
+  block(std::move(pairs));
+}
+
+void Nemesis::isolate(SimNode& node) {
+  std::vector<Pair> pairs;
+  const auto add = [&](SimHost& other) {
+    pairs.emplace_back(&node.host(), &other);
+    pairs.emplace_back(&other, &node.host());
+  };
+  const bool from_nodes = dice_.percent(80);
+  if (from_nodes) {
+    for (const auto& other : nodes_) add(other->host());
+  }
+  const bool from_clients = !from_nodes || dice_.percent(40);
+  if (from_clients) {
+    for (ClientProcess* c : clients_) add(c->host());
+  }
+  note("isolate", fmt::format("node {} from {}{}", node.id().v, from_nodes ? "nodes " : "",
+                              from_clients ? "clients" : ""));
+  block(std::move(pairs));
+}
+
+void Nemesis::clog() {
+  std::vector<SimHost*> hosts;
+  for (const auto& node : nodes_) hosts.push_back(&node->host());
+  const int64_t for_us = dice_.skewed(50, 5'000) * 1'000;
+  std::string names;
+  for (SimHost* a : hosts) {
+    for (SimHost* b : hosts) {
+      if (a == b || !dice_.percent(25)) continue;
+      world_.network.clog(*a, *b, for_us);
+      names += fmt::format(" {}>{}", a->name(), b->name());
+    }
+  }
+  if (names.empty()) return;
+  note("clog", fmt::format("for {} ms:{}", for_us / 1'000, names));
+}
+
+// --- disks and clocks ---
+
+void Nemesis::disk_error(SimNode& node) {
+  SimDisk::Device& d = node.disk().device(dice_.index(node.disk().devices()));
+  if (dice_.percent(50)) {
+    d.syncs_until_error = 1 + dice_.below(40);
+    note("disk error", fmt::format("{}: the {}th sync", d.root, d.syncs_until_error));
+  } else {
+    d.write_error = 20'000;
+    note("disk error", fmt::format("{}: writes", d.root));
+  }
+  in_a_while([this, &node, &d] {
+    d.write_error = d.syncs_until_error = 0;
+    const bool met = node.disk().errors_met();
+    if (!met) return;
+    // Somebody mends the machine.
+    world_.say(fmt::format("node {} is mended", node.id().v));
+    reboot(node);
+    in_a_while([this, &node] { bring_up(node); });
+  });
+}
+
+void Nemesis::disk_full(SimNode& node) {
+  SimDisk::Device& d = node.disk().device(dice_.index(node.disk().devices()));
+  d.capacity = d.used + dice_.below(20'000);
+  note("disk full", fmt::format("{}: {} bytes are left", d.root, d.capacity - d.used));
+  in_a_while([&d] { d.capacity = UINT64_MAX; });
+}
+
+void Nemesis::slow_disk(SimNode& node) {
+  SimDisk::Timing& timing = node.disk().timing;
+  timing.slow_per_million = 100'000;
+  timing.slow_us_max = dice_.between(50, 3'000) * 1'000;
+  note("slow disk", fmt::format("node {}: up to {} ms", node.id().v, timing.slow_us_max / 1'000));
+  in_a_while([&timing] { timing.slow_per_million = 0; });
+}
+
+void Nemesis::jump_clock(SimNode& node) {
+  const int64_t by =
+      dice_.percent(70) ? dice_.between(-kHourMs, kHourMs) : dice_.between(-10 * kYearMs, 10 * kYearMs);
+  node.clock().jump_wall(by);
+  note("clock", fmt::format("node {}: by {} ms", node.id().v, by));
+}
+
+void Nemesis::drift(SimNode& node) {
+  const int64_t ppm = dice_.between(-50'000, 50'000);
+  node.clock().set_drift(ppm);
+  note("drift", fmt::format("node {}: {} ppm", node.id().v, ppm));
+}
+
+void Nemesis::heal() {
+  over_ = true;
+  world_.say("everything is mended");
+  for (const auto& [pair, count] : blocked_) {
+    if (count > 0) world_.network.unblock_numbers(pair.first, pair.second);
+  }
+  blocked_.clear();
+  world_.network.unclog();
+  for (const auto& node : nodes_) {
+    node->disk().cancel_cut();
+    const bool damaged = node->disk().errors_met();
+    node->disk().clear_faults();
+    node->disk().timing.slow_per_million = 0;
+    node->clock().set_drift(0);
+    if (node->is_paused()) node->resume();
+    if (damaged && node->state() != SimNode::State::off) reboot(*node);
+    bring_up(*node);
+  }
+}
+
+}  // namespace millrace::sim

@@ -1,0 +1,196 @@
+// Runs the simulation of a whole cluster.
+//
+// usage: millrace-sim [--seed N | --seeds A..B | --minutes M] [--jobs N] [--timeline] [--verbose]
+// [--counters]
+//                     [--twice PERCENT] [--hashes]
+//   --seed N      one seed: its knobs, figures and hash
+//   --seeds A..B  both included; default 1..100
+//   --minutes M   seeds from A (1) on for so long
+//   --jobs N      threads; default: the number of cores
+//   --timeline    of one seed: step by step, then the operations around the first violation
+//   --verbose     as --timeline, with what the nodes log
+//   --twice P     this percentage of the seeds runs twice: the hashes must agree; default 1
+//   --hashes      a line per seed
+//   --counters    how often what was met
+// Exit code 0 if no seed failed. The last line is `N passed, N failed`.
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "sim/cluster_sim.h"
+
+namespace {
+
+using millrace::sim::ClusterSimOptions;
+using millrace::sim::ClusterSimOutcome;
+using millrace::sim::Counts;
+using millrace::sim::run_cluster_sim;
+
+thread_local uint64_t current_seed = 0;
+
+void on_abort(int signal) {
+  char text[64];
+  const int n = std::snprintf(text, sizeof text, "FAILED seed %llu: signal %d\n",
+                              static_cast<unsigned long long>(current_seed), signal);
+  (void)!write(1, text, static_cast<size_t>(n));
+  _exit(3);
+}
+
+struct Arguments {
+  uint64_t first = 1, last = 100;
+  unsigned jobs = std::max(1U, std::thread::hardware_concurrency());
+  double minutes = 0;
+  bool one = false;
+  bool timeline = false;
+  bool verbose = false;
+  bool counters = false;
+  bool hashes = false;
+  uint64_t twice = 1;
+};
+
+unsigned long long number(uint64_t n) {
+  return static_cast<unsigned long long>(n);
+}
+
+void print_counts(const Counts& counts) {
+  for (const auto& [name, count] : counts) std::printf("%12llu  %s\n", number(count), name.c_str());
+}
+
+int run_one(const Arguments& arguments) {
+  ClusterSimOptions options;
+  options.seed = arguments.first;
+  options.verbose = arguments.verbose;
+  if (arguments.timeline || arguments.verbose) {
+    options.narrate = [](const std::string& line) { std::puts(line.c_str()); };
+  }
+  current_seed = options.seed;
+  const ClusterSimOutcome o = run_cluster_sim(options);
+  std::printf("seed %llu: %s\n", number(options.seed), o.knobs.c_str());
+  if (arguments.counters) print_counts(o.counts);
+  std::printf("%llu events, %lld simulated ms, %llu faults, %llu operations, %llu acknowledged writes\n",
+              number(o.events), static_cast<long long>(o.simulated_ms), number(o.faults),
+              number(o.operations), number(o.acknowledged));
+  std::printf("hash %016llx\n", number(o.hash));
+  if (!o.timeline.empty()) std::printf("%s\n", o.timeline.c_str());
+  if (!o.failure.empty()) std::printf("FAILED seed %llu: %s\n", number(options.seed), o.failure.c_str());
+  std::printf("%d passed, %d failed\n", o.failure.empty() ? 1 : 0, o.failure.empty() ? 0 : 1);
+  return o.failure.empty() ? 0 : 1;
+}
+
+struct Report {
+  uint64_t passed = 0, failed = 0, idle = 0, faults = 0, acknowledged = 0, operations = 0, events = 0,
+           twice = 0;
+  int64_t simulated_ms = 0;
+  Counts counts;
+};
+
+int run_many(const Arguments& arguments) {
+  Report report;
+  std::mutex mutex;
+  std::atomic<uint64_t> next{arguments.first};
+  const auto began = std::chrono::steady_clock::now();
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  };
+  const auto worker = [&] {
+    for (uint64_t seed = next++;
+         arguments.minutes > 0 ? seconds() < arguments.minutes * 60 : seed <= arguments.last; seed = next++) {
+      current_seed = seed;
+      ClusterSimOptions options;
+      options.seed = seed;
+      ClusterSimOutcome o = run_cluster_sim(options);
+      const bool again = o.failure.empty() && seed % 100 < arguments.twice;
+      if (again && run_cluster_sim(options).hash != o.hash) o.failure = "the same seed gave another run";
+      const std::lock_guard lock(mutex);
+      report.faults += o.faults;
+      report.acknowledged += o.acknowledged;
+      report.operations += o.operations;
+      report.events += o.events;
+      report.simulated_ms += o.simulated_ms;
+      if (again) ++report.twice;
+      for (const auto& [name, count] : o.counts) report.counts[name] += count;
+      if (arguments.hashes) std::printf("%llu %016llx\n", number(seed), number(o.hash));
+      if (!o.failure.empty()) {
+        ++report.failed;
+        std::printf("FAILED seed %llu: %s\n", number(seed), o.failure.c_str());
+      } else {
+        ++report.passed;
+        if (!o.counts_as_run()) {
+          ++report.idle;
+          std::printf("seed %llu does not count: %llu writes were acknowledged\n", number(seed),
+                      number(o.acknowledged));
+        }
+      }
+      std::fflush(stdout);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned i = 1; i < arguments.jobs; ++i) threads.emplace_back(worker);
+  worker();
+  for (std::thread& t : threads) t.join();
+  if (arguments.counters) print_counts(report.counts);
+  std::printf(
+      "%llu seeds (%llu do not count), %.0f simulated seconds, %llu faults, %llu operations, %llu "
+      "acknowledged "
+      "writes, %llu events, %llu run twice, %.1f s\n",
+      number(report.passed + report.failed), number(report.idle),
+      static_cast<double>(report.simulated_ms) / 1000, number(report.faults), number(report.operations),
+      number(report.acknowledged), number(report.events), number(report.twice), seconds());
+  std::printf("%llu passed, %llu failed\n", number(report.passed), number(report.failed));
+  return report.failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments;
+  for (int i = 1; i < argc; ++i) {
+    const std::string a = argv[i];
+    const auto value = [&]() -> std::string {
+      if (++i >= argc) {
+        std::fprintf(stderr, "%s needs a value\n", a.c_str());
+        std::exit(2);
+      }
+      return argv[i];
+    };
+    if (a == "--seed") {
+      arguments.first = arguments.last = std::strtoull(value().c_str(), nullptr, 10);
+      arguments.one = true;
+    } else if (a == "--seeds") {
+      const std::string range = value();
+      const size_t dots = range.find("..");
+      arguments.first = std::strtoull(range.c_str(), nullptr, 10);
+      arguments.last =
+          dots == std::string::npos ? arguments.first : std::strtoull(range.c_str() + dots + 2, nullptr, 10);
+    } else if (a == "--minutes") {
+      arguments.minutes = std::strtod(value().c_str(), nullptr);
+    } else if (a == "--jobs") {
+      arguments.jobs = std::max(1U, static_cast<unsigned>(std::strtoul(value().c_str(), nullptr, 10)));
+    } else if (a == "--timeline") {
+      arguments.timeline = true;
+    } else if (a == "--verbose") {
+      arguments.verbose = true;
+    } else if (a == "--counters") {
+      arguments.counters = true;
+    } else if (a == "--hashes") {
+      arguments.hashes = true;
+    } else if (a == "--twice") {
+      arguments.twice = std::strtoull(value().c_str(), nullptr, 10);
+    } else {
+      std::fprintf(stderr, "unknown argument %s\n", a.c_str());
+      return 2;
+    }
+  }
+  std::signal(SIGABRT, on_abort);
+  std::signal(SIGSEGV, on_abort);
+  return arguments.one ? run_one(arguments) : run_many(arguments);
+}
