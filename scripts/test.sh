@@ -146,6 +146,7 @@ if [ -n "$release" ]; then
   run durability tests/e2e/durability.py
   run bad-input tests/e2e/bad_input.py
   run cli tests/e2e/cli.py
+  run perf tests/e2e/perf.py
   run disk-care tests/e2e/disk_care.py
   run cluster tests/e2e/cluster.py
   if [ -z "$quick" ]; then

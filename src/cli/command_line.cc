@@ -14,6 +14,7 @@
 #include "cli/dump_command.h"
 #include "cli/group_commands.h"
 #include "cli/partition_commands.h"
+#include "cli/perf/perf_commands.h"
 #include "cli/produce_command.h"
 #include "cli/topic_commands.h"
 #include "cli/verify_command.h"
@@ -51,6 +52,7 @@ class AllCommands final : public Commands {
     add_dump();
     add_verify();
     add_disk();
+    add_perf();
     add_completion();
   }
 
@@ -162,6 +164,8 @@ class AllCommands final : public Commands {
   void add_verify();
   void add_verify_disk(CLI::App& verify);
   void add_disk();
+  void add_perf();
+  void add_load(CLI::App& perf, const std::string& name, const std::string& what, perf::PerfLoad& o);
   void add_completion();
   void add_resource(CLI::App* c, ConfigResource& r) {
     c->add_option("--topic", r.topic, "A topic's configuration")->type_name("NAME");
@@ -205,6 +209,12 @@ class AllCommands final : public Commands {
   VerifyDisk verify_disk_;
   DiskRepair disk_repair_;
   DiskAdopt disk_adopt_;
+  perf::PerfLoad perf_produce_{perf::LoadKind::produce};
+  perf::PerfLoad perf_consume_{perf::LoadKind::consume};
+  perf::PerfLoad perf_both_{perf::LoadKind::both};
+  perf::PerfLoad perf_commits_{perf::LoadKind::commits};
+  perf::PerfConnections perf_connections_;
+  perf::PerfGroup perf_group_;
   std::string shell_;
   bool follow_ = false;  // both are the default already
   bool only_show_ = false;
@@ -518,6 +528,132 @@ void AllCommands::add_disk() {
       ->capture_default_str();
   add_yes(c, o.yes);
   add_output(c);
+}
+
+void AllCommands::add_load(CLI::App& perf, const std::string& name, const std::string& what,
+                           perf::PerfLoad& o) {
+  const bool produces = o.kind == perf::LoadKind::produce || o.kind == perf::LoadKind::both;
+  const bool consumes = o.kind == perf::LoadKind::consume || o.kind == perf::LoadKind::both;
+  CLI::App* c = command(perf, name, what, [this, &o] { return perf::run(o, context_); });
+  add_connection(c);
+  c->add_option("--topic", o.topic, "Topic")->type_name("NAME")->capture_default_str();
+  c->add_option("--create-partitions", o.create_partitions, "Make the topic with so many, if it is not there")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1'000'000));
+  c->add_option("--replication-factor", o.replication_factor, "Of a topic that is made")->type_name("N");
+  c->add_option("--topic-config", o.configs, "Of a topic that is made; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  if (o.kind != perf::LoadKind::consume) {
+    c->add_option("-k,--connections", o.connections, "Connections that produce, or commit")
+        ->check(CLI::Range(1, 100'000))
+        ->capture_default_str();
+    c->add_option("-d,--in-flight", o.in_flight, "Requests under way on each")
+        ->check(CLI::Range(1, 10'000))
+        ->capture_default_str();
+    c->add_option("--rate", o.run.rate,
+                  "Requests a second, sent when they are due whatever the broker does; 0: as answers come")
+        ->check(CLI::Range(0.0, 1e8))
+        ->capture_default_str();
+  }
+  if (produces) {
+    c->add_option("--acks", o.acks, "0, 1 or all")->capture_default_str();
+    c->add_option("--records", o.shape.records, "Records in a batch")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    c->add_option("--batch-bytes", o.batch_bytes,
+                  "As many records as fit in so many bytes, instead of --records")
+        ->check(CLI::Range(1, 64 << 20));
+    c->add_option("--value-size", o.shape.value_bytes, "Bytes of a value")
+        ->check(CLI::Range(0, 64 << 20))
+        ->capture_default_str();
+    c->add_option("--key-size", o.shape.key_bytes, "Bytes of a key; 0: no keys")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    c->add_option("--random-percent", o.shape.random_percent, "Share of a value that does not compress")
+        ->check(CLI::Range(0, 100))
+        ->capture_default_str();
+    c->add_option("--compression", o.compression, "none, gzip, snappy, lz4 or zstd")->capture_default_str();
+    c->add_option("--partitions-per-request", o.partitions_per_request, "Batches in a request")
+        ->check(CLI::Range(1, 100'000))
+        ->capture_default_str();
+    c->add_flag("--idempotent", o.idempotent, "With producer ids and sequences");
+  }
+  if (o.kind == perf::LoadKind::commits) {
+    c->add_option("--group", o.group, "Beginning of the groups' names, one group a connection")
+        ->capture_default_str();
+  }
+  if (consumes) {
+    c->add_option("--consumers", o.consumers, "How many read everything")
+        ->check(CLI::Range(1, 10'000))
+        ->capture_default_str();
+    c->add_option("--fetchers", o.fetchers, "Connections of a consumer to each broker, partitions dealt out")
+        ->check(CLI::Range(1, 10'000))
+        ->capture_default_str();
+    c->add_option("--max-bytes", o.limits.max_bytes, "Of a fetch")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    c->add_option("--partition-max-bytes", o.limits.partition_max_bytes, "Of a partition in a fetch")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    c->add_option("--min-bytes", o.limits.min_bytes, "A fetch waits for so many")->capture_default_str();
+    c->add_option("--max-wait-ms", o.limits.max_wait_ms, "But no longer")->capture_default_str();
+    c->add_flag("--verify", o.verify, "Check CRCs and the order of offsets of all that is read");
+    c->add_flag("--read-committed", o.read_committed, "Isolation level of the fetches");
+    c->add_flag("--no-session", o.no_session, "Name every partition in every fetch");
+  }
+  if (o.kind == perf::LoadKind::consume) {
+    c->add_flag("--from-beginning", o.from_beginning, "Not only what arrives from now on");
+    c->add_flag("--until-end", o.until_end, "Stop when all that is there now has been read")
+        ->needs(c->get_option("--from-beginning"));
+  }
+  c->add_option("--warmup", o.run.warmup_s, "Seconds before the window that counts")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+  c->add_option("--seconds", o.run.seconds, "Length of the window")
+      ->check(CLI::Range(0.01, 86400.0))
+      ->capture_default_str();
+  c->add_option("--requests", o.run.requests_max, "So many answers instead of a window, without warm-up");
+  c->add_flag("--spin", o.run.spin, "Never sleep: latencies without the generator's own wake-ups");
+  c->add_option("--congestion", o.congestion, "Congestion control of the generator's sockets")
+      ->type_name("NAME");
+  c->add_option("--broker-pid", o.run.broker_pids, "Tell what these processes used in the window")
+      ->type_name("PID")
+      ->delimiter(',');
+  c->add_flag("--buckets", o.buckets, "Whole histograms into the JSON");
+  c->add_option("--json-file", o.json_file, "The result as JSON into this file")->type_name("FILE");
+}
+
+void AllCommands::add_perf() {
+  CLI::App* p = family("perf", "Put load on brokers and measure them");
+  add_load(*p, "produce", "Produce batches", perf_produce_);
+  add_load(*p, "consume", "Fetch what is there, or what arrives", perf_consume_);
+  add_load(*p, "both", "Produce and fetch, timing the way from one to the other", perf_both_);
+  add_load(*p, "commits", "Commit offsets", perf_commits_);
+  {
+    perf::PerfConnections& o = perf_connections_;
+    CLI::App* c = command(*p, "connections", "Open connections and hold them",
+                          [this] { return perf::run(perf_connections_, context_); });
+    add_connection(c);
+    c->add_option("--count", o.count, "How many")->check(CLI::Range(1, 1'000'000))->capture_default_str();
+    c->add_option("--seconds", o.hold_s, "For how long")
+        ->check(CLI::Range(0.0, 86400.0))
+        ->capture_default_str();
+    c->add_option("--broker-pid", o.broker_pids, "Tell what these processes used")
+        ->type_name("PID")
+        ->delimiter(',');
+  }
+  perf::PerfGroup& o = perf_group_;
+  CLI::App* c = command(*p, "group", "Members join and leave a consumer group",
+                        [this] { return perf::run(perf_group_, context_); });
+  add_connection(c);
+  c->add_option("--topic", o.topic, "Topic")->type_name("NAME")->capture_default_str();
+  c->add_option("--group", o.group, "Group")->type_name("NAME")->capture_default_str();
+  c->add_option("--members", o.members, "How many")->check(CLI::Range(1, 10'000))->capture_default_str();
+  c->add_option("--heartbeat-ms", o.heartbeat_ms, "Their heartbeat")
+      ->check(CLI::Range(1, 60'000))
+      ->capture_default_str();
+  c->add_option("--json-file", o.json_file, "The result as JSON into this file")->type_name("FILE");
 }
 
 void AllCommands::add_completion() {

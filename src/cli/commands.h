@@ -28,9 +28,9 @@ class Commands {
   virtual int run() = 0;
 };
 
-/// Adds topic, produce, consume, group, config, cluster, partition, dump, verify and completion to `app`.
-/// `app` must outlive the result and the result must outlive parsing. Call it after the program's own
-/// commands have been added, or before: completion asks `app` when it runs.
+/// Adds topic, produce, consume, group, config, cluster, partition, dump, verify, disk, perf and completion
+/// to `app`. `app` must outlive the result and the result must outlive parsing. Call it after the program's
+/// own commands have been added, or before: completion asks `app` when it runs.
 std::unique_ptr<Commands> add_commands(CLI::App& app);
 
 /// Parses, prints help and usage errors (exit codes 0 and 2), then runs the chosen command; `others` runs if

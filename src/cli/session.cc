@@ -27,6 +27,10 @@ Session::~Session() {
   loop_.stop();
 }
 
+std::unique_ptr<client::Client> Session::new_client() {
+  return std::make_unique<client::Client>(loop_, network_, clock_, client_->options());
+}
+
 void Session::on_loop(std::function<void()> f) {
   (void)wait<bool>(
       [f = std::move(f)](const client::Done<bool>& done) {

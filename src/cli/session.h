@@ -30,6 +30,8 @@ class Session {
   ~Session();
 
   client::Client& client() { return *client_; }
+  /// Another client of the same cluster, with connections of its own. To be used and destroyed on the loop.
+  std::unique_ptr<client::Client> new_client();
   Interrupts& interrupts() { return interrupts_; }
   int64_t timeout_ms() const { return timeout_ms_; }
   int64_t wall_ms() const { return clock_.now().wall_ms; }

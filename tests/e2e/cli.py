@@ -126,7 +126,7 @@ def clean():
 def help_and_usage():
     r = expect("--help", OK, "--help")
     check("--help names the exit codes", "Exit codes" in r.text, repr(r))
-    for command in ("topic", "produce", "consume", "group", "config", "cluster", "dump", "verify", "completion"):
+    for command in ("topic", "produce", "consume", "group", "config", "cluster", "dump", "verify", "perf", "completion"):
         check(f"--help names {command}", command in r.text)
     r = expect("topic create --help", OK, "topic", "create", "--help")
     check("a command's help names the exit codes", "Exit codes" in r.text)
