@@ -47,7 +47,8 @@ class Writer(threading.Thread):
         self.idempotent = settings.get("enable.idempotence", False)
         self.certain = settings["acks"] == "all"
         self.producer = Producer({"bootstrap.servers": arguments.bootstrap, "request.timeout.ms": 5_000, "linger.ms": 5,
-                                  "message.timeout.ms": 90_000, "queue.buffering.max.messages": 4_000, **QUIET, **settings})
+                                  "message.timeout.ms": 90_000, "queue.buffering.max.messages": 4_000, **QUIET, **settings,
+                                  **({"debug": arguments.debug, "log_level": 7} if arguments.debug else {})})
 
     def note(self, value, result, offset=None, **times):
         p, began, key = self.unanswered.pop(value)
@@ -381,6 +382,7 @@ def main():
     parser.add_argument("--rate", type=int, default=800)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--final-seconds", type=float, default=60)
+    parser.add_argument("--debug", default="", help="librdkafka's debug contexts for the writers, as eos,broker")
     arguments = parser.parse_args()
     book = Book(arguments.history, arguments.first_value)
     (topic, partitions), (keyed, keyed_partitions) = *arguments.topic.items(), *arguments.compacted.items()
