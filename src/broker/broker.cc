@@ -70,6 +70,13 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
             [this](const std::string& path, const Error& error) { on_storage_failure(path, error); }),
       peers_({env_.control_loop, env_.network, env_.clock, env_.trace.named("peers")}, config_.node_id),
       ledger_({env_.control_loop, env_.disk, env_.clock, env_.random, env_.trace.named("metadata")}, peers_),
+      convergence_(
+          *env_.clock,
+          [this](BrokerId broker, LogIndex index, int64_t timeout_ms, std::function<void(bool)> done) {
+            peers_.ask(broker, ledger::kPublishedApi, ledger::encode(ledger::PublishedRequest{index}),
+                       timeout_ms,
+                       [done = std::move(done)](Result<MutableByteView> said) { done(said.ok()); });
+          }),
       replication_(replication_environment()),
       cleaner_(cleaner_environment()),
       disk_watch_({env_.control_loop, env_.disk, env_.clock, env_.trace.named("storage")}),

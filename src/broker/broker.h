@@ -19,6 +19,7 @@
 #include "base/metrics.h"
 #include "broker/cleaner.h"
 #include "broker/cold_read_budget.h"
+#include "broker/convergence.h"
 #include "broker/directory_reports.h"
 #include "broker/disk_watch.h"
 #include "broker/founding.h"
@@ -189,6 +190,8 @@ class Broker {
   /// `done` once, on the control loop.
   void on_broker_request(control::BrokerRequest request, std::function<void(control::BrokerAnswer)> done);
   void on_forward(ledger::ForwardRequest request, std::function<void(const ledger::ForwardReply&)> done);
+  /// `done(true)` once entry `index` of the metadata log is published here, `done(false)` if that takes long.
+  void on_published_request(LogIndex index, std::function<void(bool)> done);
 
   /// A producer id that was never given before; `done` runs on `home`.
   void next_producer_id(io::Loop& home, std::function<void(Result<ProducerId>)> done);
@@ -232,6 +235,8 @@ class Broker {
   Uuid voting_directory(BrokerId node) const;
   struct Passing;
   void try_passing(std::shared_ptr<Passing> passing);
+  /// The other brokers that clients may ask.
+  std::vector<BrokerId> living_others() const;
   Lifecycle::Links lifecycle_links();
   control::RegisterBroker registration() const;
   void on_registered(BrokerEpoch epoch);
@@ -294,6 +299,7 @@ class Broker {
   PartitionHost host_;
   Peers peers_;
   MetadataLedger ledger_;
+  Convergence convergence_;
   std::optional<ledger::Founding> founding_;  // how this node's quorum began, once it is known
   std::unique_ptr<QuorumFounding> finding_;
   std::function<void(Status)> ready_;

@@ -37,27 +37,43 @@ void Broker::try_passing(std::shared_ptr<Passing> passing) {
   const auto run_here = [passing] {
     passing->call->loop().post([passing] { passing->here(passing->request); });
   };
-  if (ledger_.leading() || stopping_ || env_.clock->now().mono_ms >= passing->deadline_ms) return run_here();
+  const auto reply = [passing](const ledger::ForwardReply& r) {
+    passing->call->loop().post([passing, answer = std::make_shared<ledger::ForwardReply>(r)] {
+      if (answer->error == ErrorCode::none) {
+        passing->call->reply_encoded(answer->body.view());
+      } else {
+        passing->call->close_connection();
+      }
+    });
+  };
+  if (stopping_ || env_.clock->now().mono_ms >= passing->deadline_ms) return run_here();
+  if (ledger_.leading()) return on_forward(passing->request, reply);
   const auto again = [this, passing] {
     env_.control_loop->call_after(kPassRetryMs, [this, passing] { try_passing(passing); });
   };
   if (leader_ == kNoBroker || leader_ == config_.node_id) return again();
   peers_.ask(leader_, ledger::kForwardApi, ledger::encode(passing->request), kOneAskMs,
-             [this, passing, again](Result<MutableByteView> bytes) {
+             [this, reply, again](Result<MutableByteView> bytes) {
                if (!bytes.ok()) return again();
-               Result<ledger::ForwardReply> reply = ledger::decode_forward_reply(*bytes);
-               if (!reply.ok() || reply->error == ErrorCode::not_controller) return again();
-               auto answer = std::make_shared<ledger::ForwardReply>(std::move(*reply));
-               ledger_.when_published(answer->applied_index, kSeenTimeoutMs, [passing, answer] {
-                 passing->call->loop().post([passing, answer] {
-                   if (answer->error == ErrorCode::none) {
-                     passing->call->reply_encoded(answer->body.view());
-                   } else {
-                     passing->call->close_connection();
-                   }
-                 });
-               });
+               Result<ledger::ForwardReply> said = ledger::decode_forward_reply(*bytes);
+               if (!said.ok() || said->error == ErrorCode::not_controller) return again();
+               auto answer = std::make_shared<ledger::ForwardReply>(std::move(*said));
+               ledger_.when_published(answer->applied_index, kSeenTimeoutMs,
+                                      [reply, answer] { reply(*answer); });
              });
+}
+
+std::vector<BrokerId> Broker::living_others() const {
+  std::vector<BrokerId> out;
+  view_->image->brokers().for_each([&](const BrokerId& id, const meta::BrokerRef& b) {
+    if (id != config_.node_id && !b->fenced) out.push_back(id);
+  });
+  return out;
+}
+
+void Broker::on_published_request(LogIndex index, std::function<void(bool)> done) {
+  ledger_.when_published(index, Convergence::kHoldMs,
+                         [this, index, done = std::move(done)] { done(ledger_.published() >= index); });
 }
 
 void Broker::on_forward(ledger::ForwardRequest request,
@@ -78,9 +94,11 @@ void Broker::on_forward(ledger::ForwardRequest request,
                     } else {
                       reply->error = ErrorCode::invalid_request;
                     }
+                    // Told when all brokers that clients may ask next know of it.
                     env_.control_loop->post([this, reply, done] {
                       reply->applied_index = ledger_.published();
-                      done(*reply);
+                      convergence_.when_published(reply->applied_index, living_others(),
+                                                  [reply, done] { done(*reply); });
                     });
                   }));
   });

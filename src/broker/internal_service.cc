@@ -70,6 +70,17 @@ void InternalService::on_request(const std::shared_ptr<link::ConnectionContext>&
                        [slot, header = std::move(request.header)](const ledger::ForwardReply& r) {
                          answer(*slot, header, ledger::encode(r));
                        });
+  } else if (api == ledger::kPublishedApi) {
+    const Result<ledger::PublishedRequest> asked = ledger::decode_published_request(request.body);
+    if (!asked.ok()) return refuse(asked.error().message);
+    auto slot = std::make_shared<link::Responder>(std::move(request.responder));
+    broker_.on_published_request(asked->index, [slot, header = std::move(request.header)](bool published) {
+      if (published) {
+        answer(*slot, header, {});
+      } else {
+        slot->close_connection();
+      }
+    });
   } else {
     refuse("api " + std::to_string(request.header.request_api_key) + " is not served here");
   }

@@ -40,6 +40,7 @@ class MachineRunner final
     Trace trace;
   };
   static constexpr size_t kOutstandingMax = 100'000;
+  static constexpr int64_t kRestartMs = 1'000;
 
   MachineRunner(Environment environment, std::shared_ptr<partition::Partition> partition, Make make)
       : env_(std::move(environment)), partition_(std::move(partition)), make_(std::move(make)) {}
@@ -49,22 +50,29 @@ class MachineRunner final
   /// Begins loading. On the loop; requests before the end of it get coordinator_load_in_progress.
   void start() {
     state_ = State::loading;
+    const uint64_t life = ++life_;
     machine_ = make_();
     // What is appended and not committed yet is not read, but may well become part of the state: wait for it.
+    // A new leader hears of its followers within milliseconds.
     const Result<partition::Offsets> offsets = partition_->offsets();
     if (offsets.ok() && offsets->high_watermark < offsets->log_end) {
       restart_later();
+      loads_at_ = offsets->log_end;
+      const auto tag = static_cast<uint64_t>(loads_at_.v);
+      if (partition_->await_commit(loads_at_, this->shared_from_this(), tag)) {
+        env_.loop->post([self = this->shared_from_this(), this, tag] { on_commit(tag, ErrorCode::none); });
+      }
       return;
     }
+    loads_at_ = kNoOffset;
     auto reader = std::make_shared<PartitionReader>(*env_.disk, *env_.loop, partition_);
     reader->run(
-        [self = this->shared_from_this(), this](const StoredRecord& r) {
-          if (state_ == State::loading)
-            machine_->apply(r.key, r.value, Now{env_.clock->now().mono_ms, r.timestamp_ms});
+        [self = this->shared_from_this(), this, life](const StoredRecord& r) {
+          if (life == life_) machine_->apply(r.key, r.value, Now{env_.clock->now().mono_ms, r.timestamp_ms});
         },
-        [self = this->shared_from_this(), this, begun_ns = env_.clock->mono_ns()](Status status,
-                                                                                  uint64_t records) {
-          if (state_ != State::loading) return;
+        [self = this->shared_from_this(), this, life, begun_ns = env_.clock->mono_ns()](Status status,
+                                                                                        uint64_t records) {
+          if (life != life_) return;
           if (!status.ok()) {
             // Tried every second, for as long as the partition cannot be read.
             uint64_t held_back = 0;
@@ -87,6 +95,7 @@ class MachineRunner final
   /// Stops for good (the partition moves or goes). Outstanding requests get `why`.
   void stop(ErrorCode why) {
     state_ = State::stopped;
+    ++life_;
     abandon(why);
   }
 
@@ -115,6 +124,9 @@ class MachineRunner final
 
   /// `tag`: the offset that was awaited.
   void on_commit(uint64_t tag, ErrorCode outcome) override {
+    if (state_ == State::loading && outcome == ErrorCode::none &&
+        loads_at_ == Offset(static_cast<int64_t>(tag)))
+      start();
     if (state_ != State::active) return;
     if (outcome != ErrorCode::none) {
       fail(outcome);
@@ -200,8 +212,9 @@ class MachineRunner final
 
   void restart_later() {
     state_ = State::loading;
-    env_.loop->call_after(1'000, [self = this->shared_from_this(), this] {
-      if (state_ == State::loading) start();
+    loads_at_ = kNoOffset;
+    env_.loop->call_after(kRestartMs, [self = this->shared_from_this(), this, life = ++life_] {
+      if (life == life_) start();
     });
   }
 
@@ -243,6 +256,8 @@ class MachineRunner final
   const std::shared_ptr<partition::Partition> partition_;
   const Make make_;
   State state_ = State::loading;
+  uint64_t life_ = 0;            // of what was begun before, nothing counts
+  Offset loads_at_ = kNoOffset;  // loading: begins when everything below is committed
   std::unique_ptr<Machine> machine_;
   std::unordered_map<Token, Done> waiting_;
   std::deque<Held> held_;

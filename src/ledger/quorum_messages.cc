@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "base/contains.h"
+#include "base/endian.h"
 #include "base/protobuf_bytes.h"
 #include "proto/controller.pb.h"
 
@@ -214,6 +215,17 @@ Result<ForwardReply> decode_forward_reply(ByteView bytes) {
   pb::ForwardReply in;
   TRY(parse_into(bytes, in));
   return ForwardReply{get_error(in.error_code()), slice_of(in.body()), LogIndex(in.applied_index())};
+}
+
+Bytes encode(const PublishedRequest& m) {
+  Bytes out(sizeof(int64_t));
+  store_be(out.data(), m.index.v);
+  return out;
+}
+
+Result<PublishedRequest> decode_published_request(ByteView bytes) {
+  if (bytes.size() != sizeof(int64_t)) return Error(ErrorCode::corrupt, "not the index of an entry");
+  return PublishedRequest{LogIndex(load_be<int64_t>(bytes.data()))};
 }
 
 }  // namespace millrace::ledger

@@ -22,6 +22,8 @@ inline constexpr auto kHelloApi = static_cast<wire::ApiKey>(wire::kFirstPrivateA
 inline constexpr auto kJoinApi = static_cast<wire::ApiKey>(wire::kFirstPrivateApi + 2);
 inline constexpr auto kControllerApi = static_cast<wire::ApiKey>(wire::kFirstPrivateApi + 3);
 inline constexpr auto kForwardApi = static_cast<wire::ApiKey>(wire::kFirstPrivateApi + 4);
+/// Answered, with nothing, when the node has published an entry of the metadata log.
+inline constexpr auto kPublishedApi = static_cast<wire::ApiKey>(wire::kFirstPrivateApi + 5);
 
 struct NodeAddress {
   BrokerId node = kNoBroker;
@@ -87,6 +89,11 @@ struct ForwardReply {
   LogIndex applied_index{0};
 };
 
+struct PublishedRequest {
+  LogIndex index{0};  // 8 bytes, big endian, are all of it
+};
+
+Bytes encode(const PublishedRequest& m);
 Bytes encode(const Founding& m);
 Bytes encode(const HelloRequest& m);
 Bytes encode(const HelloReply& m);
@@ -102,6 +109,7 @@ Result<HelloReply> decode_hello_reply(ByteView bytes);
 Result<JoinRequest> decode_join_request(ByteView bytes);
 Result<JoinReply> decode_join_reply(ByteView bytes);
 Result<ForwardRequest> decode_forward_request(ByteView bytes);
+Result<PublishedRequest> decode_published_request(ByteView bytes);
 Result<ForwardReply> decode_forward_reply(ByteView bytes);
 
 }  // namespace millrace::ledger

@@ -191,16 +191,18 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   std::vector<ReplicaState> replica_states() const;
 
   // --- the follower's side ---
-  /// Who is told on its loop when the leader waits for a durable end that it was not told.
+  /// Who fetches from now on, told on its loop when the leader waits for a durable end that it was not told.
+  /// What was asked before, maybe by another fetcher, maybe of another leader, is given up: it is asked anew.
   void set_fetcher(std::shared_ptr<DataWaiter> fetcher, uint64_t tag);
   /// Syncs what the log holds beyond its durable end: after a crash there is no append that would, and
   /// without it this replica stays out of the ISR. On `loop`.
   void sync_tail(io::Loop& loop);
-  /// What to ask the leader for; nothing: another fetch is out, it is not time yet, or nobody leads.
-  std::optional<replica::FetchPosition> next_fetch(Now now);
+  /// What to ask the leader for; nothing: another fetch is out, it is not time yet, nobody leads, or `asker`
+  /// is not the fetcher (any more): one that still follows the leader before must not take the question away.
+  std::optional<replica::FetchPosition> next_fetch(Now now, const DataWaiter* asker);
   int64_t next_fetch_mono_ms() const;
-  /// A durable end that is to be told at once, beside the fetch that is out.
-  std::optional<replica::FetchPosition> owed_durable_end();
+  /// A durable end that the fetcher is to tell at once, beside the fetch that is out.
+  std::optional<replica::FetchPosition> owed_durable_end(const DataWaiter* asker);
   enum class Followed : uint8_t {
     done,  // appended, or told to wait
     cut    // the log is to be cut: call cut_log() where blocking is allowed before the next fetch

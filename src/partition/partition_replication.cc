@@ -266,6 +266,7 @@ void Partition::set_fetcher(std::shared_ptr<DataWaiter> fetcher, uint64_t tag) {
   fetcher_ = std::move(fetcher);
   fetcher_tag_ = tag;
   fetcher_told_ = false;
+  if (follower_) follower_->give_up_fetch();
 }
 
 void Partition::sync_tail(io::Loop& loop) {
@@ -276,9 +277,9 @@ void Partition::sync_tail(io::Loop& loop) {
   begin_sync(loop, log::SyncScope::records);
 }
 
-std::optional<replica::FetchPosition> Partition::next_fetch(Now now) {
+std::optional<replica::FetchPosition> Partition::next_fetch(Now now, const DataWaiter* asker) {
   const std::lock_guard lock(mutex_);
-  if (!follower_ || offline() || cut_) return std::nullopt;
+  if (!follower_ || offline() || cut_ || fetcher_.get() != asker) return std::nullopt;
   fetcher_told_ = false;
   return follower_->next_fetch(now);
 }
@@ -288,8 +289,9 @@ int64_t Partition::next_fetch_mono_ms() const {
   return follower_ && !cut_ ? follower_->next_deadline_mono_ms() : kNoDeadline;
 }
 
-std::optional<replica::FetchPosition> Partition::owed_durable_end() {
+std::optional<replica::FetchPosition> Partition::owed_durable_end(const DataWaiter* asker) {
   const std::lock_guard lock(mutex_);
+  if (fetcher_.get() != asker) return std::nullopt;
   fetcher_told_ = false;
   return follower_ ? follower_->tell_durable_end() : std::nullopt;
 }

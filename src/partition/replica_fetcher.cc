@@ -52,7 +52,7 @@ void ReplicaFetcher::do_follow(const std::shared_ptr<Partition>& partition) {
   Entry& e = entries_[tag];
   e.partition = partition;
   e.key = key;
-  e.out = false;  // an answer to what was asked before is of another epoch
+  e.out = false;  // what was asked before is given up
   e.owes = false;
   owing_.erase(tag);
   std::erase(forgotten_, key);
@@ -212,7 +212,7 @@ bool ReplicaFetcher::fill(wire::FetchRequest& request) {
     e.throttled = is_throttled(e);
     const bool held_back = e.throttled && !env_.throttle->is_open(now.mono_ms);
     const std::optional<replica::FetchPosition> position =
-        held_back ? std::nullopt : e.partition->next_fetch(now);
+        held_back ? std::nullopt : e.partition->next_fetch(now, this);
     if (!position) {
       next_ms = std::min(next_ms, held_back ? env_.throttle->open_at_mono_ms(now.mono_ms)
                                             : e.partition->next_fetch_mono_ms());
@@ -230,7 +230,7 @@ bool ReplicaFetcher::fill(wire::FetchRequest& request) {
   for (const uint64_t tag : std::exchange(owing_, {})) {
     Entry& e = entries_.at(tag);
     if (!e.out) continue;
-    if (const auto position = e.partition->owed_durable_end()) {
+    if (const auto position = e.partition->owed_durable_end(this)) {
       e.position = *position;
       asked.push_back(tag);
     }
@@ -395,7 +395,7 @@ void ReplicaFetcher::nudge() {
   for (const uint64_t tag : tags) {
     Entry& e = entries_.at(tag);
     if (!e.out) continue;
-    const auto position = e.partition->owed_durable_end();
+    const auto position = e.partition->owed_durable_end(this);
     if (!position) continue;
     e.position = *position;
     add(request, e, false);

@@ -92,6 +92,8 @@ class Follower {
   int64_t next_deadline_mono_ms() const;
   /// The answer, or its failure, to what next_fetch() gave. Late and repeated answers do nothing.
   Step on_answer(const FetchAnswer& answer, const log::EpochCache& epochs, Now now);
+  /// Nobody waits for the answer to what was asked: it is asked anew.
+  void give_up_fetch() { fetching_ = false; }
   /// What on_answer() wanted could not be done (disk): ask again later.
   void on_failed_step(Now now);
 

@@ -31,6 +31,11 @@ struct ReplicaNode : Rig {
       }
     }
   }
+  void fetched_by(std::shared_ptr<CountingWaiter> who, uint64_t tag) {
+    fetcher = std::move(who);
+    partition->set_fetcher(fetcher, tag);
+  }
+  std::shared_ptr<CountingWaiter> fetcher;  // who follows; nobody: the tests themselves
   Offset durable() const { return partition->usage().durable_end; }
   Offset end() const { return partition->usage().offsets.log_end; }
   Offset mark() const { return partition->usage().offsets.high_watermark; }
@@ -66,7 +71,7 @@ struct Cluster {
     ReplicaNode& f = node(id);
     ReplicaNode& l = node(from);
     f.clock.advance(5'000);  // any back-off is over
-    const auto position = f.partition->next_fetch(f.clock.now());
+    const auto position = f.partition->next_fetch(f.clock.now(), f.fetcher.get());
     if (!position) return false;
     ReplicaAnswer answer;
     answer.number = position->number;
@@ -178,11 +183,11 @@ TEST_CASE("a durable end that was reached while a fetch is out is owed, once", "
   Cluster c;
   REQUIRE(c.lead(1, 1, {1, 2}).ok());
   c.follow(2, 1, 1);
-  c.two.partition->set_fetcher(c.two.waiter, 9);
+  c.two.fetched_by(c.two.waiter, 9);
   (void)c.one.append({.count = 2});
   c.one.run_all();
   REQUIRE(c.round(2, 1));
-  const auto parked = c.two.partition->next_fetch(c.two.clock.now());
+  const auto parked = c.two.partition->next_fetch(c.two.clock.now(), c.two.fetcher.get());
   REQUIRE(parked.has_value());
   CHECK(parked->durable_end == Offset(0));
   bool proposes = false;
@@ -190,11 +195,11 @@ TEST_CASE("a durable end that was reached while a fetch is out is owed, once", "
   CHECK(c.two.waiter->data.empty());
   c.two.run_all();
   CHECK(c.two.waiter->data == std::vector<uint64_t>{9});
-  const auto owed = c.two.partition->owed_durable_end();
+  const auto owed = c.two.partition->owed_durable_end(c.two.fetcher.get());
   REQUIRE(owed.has_value());
   CHECK(owed->durable_end == Offset(2));
   CHECK(owed->fetch_offset == Offset(2));
-  CHECK_FALSE(c.two.partition->owed_durable_end().has_value());
+  CHECK_FALSE(c.two.partition->owed_durable_end(c.two.fetcher.get()).has_value());
   const auto heard = c.one.partition->on_replica_fetch(Cluster::said(2, *owed), c.one.clock.now(), proposes);
   CHECK(heard.high_watermark_advanced);
   CHECK(c.one.mark() == Offset(2));
@@ -464,6 +469,47 @@ TEST_CASE("records whose checksum is wrong are not appended", "[replication]") {
   CHECK(c.two.batches() == c.one.batches());
 }
 
+TEST_CASE("the fetcher of the leader before does not take the question away", "[replication]") {
+  Cluster c;
+  const auto old = std::make_shared<CountingWaiter>(c.two.loop);
+  REQUIRE(c.lead(1, 1, {1, 2, 3}).ok());
+  c.follow(2, 1, 1);
+  c.two.fetched_by(old, 1);
+  REQUIRE(c.two.partition->next_fetch(c.two.clock.now(), old.get()).has_value());
+  // Another leads. The fetcher of the first one has not heard of it yet and asks for what is next.
+  REQUIRE(c.lead(3, 2, {1, 2, 3}).ok());
+  c.follow(2, 2, 3);
+  REQUIRE(c.two.partition->next_fetch(c.two.clock.now(), old.get()).has_value());
+  c.two.fetched_by(c.two.waiter, 2);
+  CHECK_FALSE(c.two.partition->next_fetch(c.two.clock.now(), old.get()).has_value());
+  CHECK_FALSE(c.two.partition->owed_durable_end(old.get()).has_value());
+  const auto asked = c.two.partition->next_fetch(c.two.clock.now(), c.two.waiter.get());
+  REQUIRE(asked.has_value());
+  CHECK(asked->leader_epoch == LeaderEpoch(2));
+}
+
+TEST_CASE("a fetcher that begins anew in the same epoch asks again, and a late answer does nothing",
+          "[replication]") {
+  Cluster c;
+  REQUIRE(c.lead(1, 1, {1, 2}).ok());
+  c.follow(2, 1, 1);
+  c.two.fetched_by(c.two.waiter, 1);
+  const auto first = c.two.partition->next_fetch(c.two.clock.now(), c.two.waiter.get());
+  REQUIRE(first.has_value());
+  c.two.fetched_by(c.two.waiter, 1);
+  const auto second = c.two.partition->next_fetch(c.two.clock.now(), c.two.waiter.get());
+  REQUIRE(second.has_value());
+  CHECK(second->number > first->number);
+  ReplicaAnswer late;
+  late.number = first->number;
+  late.leader_epoch = first->leader_epoch;
+  late.error = ErrorCode::not_leader_or_follower;
+  ErrorCode problem = ErrorCode::none;
+  (void)c.two.partition->on_replica_answer(late, c.two.loop, c.two.clock.now(), problem);
+  CHECK(problem == ErrorCode::none);
+  CHECK_FALSE(c.two.partition->next_fetch(c.two.clock.now(), c.two.waiter.get()).has_value());
+}
+
 TEST_CASE("roles of epochs that are over are refused", "[replication]") {
   Cluster c;
   c.follow(1, 5, 2);
@@ -478,7 +524,7 @@ TEST_CASE("roles of epochs that are over are refused", "[replication]") {
   c.one.partition->stop(ErrorCode::unknown_topic_or_partition);
   c.follow(1, 8, 2);
   CHECK(c.one.partition->role() == Partition::Role::none);
-  CHECK_FALSE(c.one.partition->next_fetch(c.one.clock.now()).has_value());
+  CHECK_FALSE(c.one.partition->next_fetch(c.one.clock.now(), nullptr).has_value());
 }
 
 TEST_CASE("an empty follower behind retention begins where the leader's log does", "[replication]") {

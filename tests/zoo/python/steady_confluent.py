@@ -3,11 +3,11 @@
 import time
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from steady import PAUSE_SECONDS, Steady, clock, payload
 
-steady = Steady("confluent", confluent_kafka.version()[0])
+steady = Steady("confluent", f"{confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]})")
 
 
 def told(error):
@@ -49,8 +49,11 @@ def member(number):
         for partition, records in by.items():
             steady.read(number, began, partition in fresh, partition, records)
             fresh.discard(partition)
-        if by:
-            consumer.commit(asynchronous=False)
+        try:
+            if by:
+                consumer.commit(asynchronous=False)
+        except KafkaException as e:
+            steady.error(f"member {number} commits", e)
     consumer.close()
 
 

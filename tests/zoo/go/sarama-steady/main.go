@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -102,6 +104,12 @@ func (h *handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama
 	}
 }
 
+// closed: sarama tells its user of each connection that a broker closes or refuses, and goes on when it is called again.
+func closed(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.EOF) || errors.As(err, &network)
+}
+
 func member(number int, stop <-chan struct{}) {
 	h := &handler{number, fmt.Sprintf("member %d", number)}
 	group, err := sarama.NewConsumerGroup(steady.Bootstrap, steady.Topic+"-group", config())
@@ -111,7 +119,9 @@ func member(number int, stop <-chan struct{}) {
 	}
 	go func() {
 		for err := range group.Errors() {
-			steady.Error(h.where, err)
+			if !closed(err) {
+				steady.Error(h.where, err)
+			}
 		}
 	}()
 	life, end := context.WithCancel(context.Background())
@@ -121,7 +131,10 @@ func member(number int, stop <-chan struct{}) {
 	}()
 	for life.Err() == nil {
 		if err := group.Consume(life, []string{steady.Topic}, h); err != nil && !errors.Is(err, context.Canceled) {
-			steady.Error(h.where+" consumes", err)
+			if !closed(err) {
+				steady.Error(h.where+" consumes", err)
+			}
+			time.Sleep(steady.Pause)
 		}
 	}
 	_ = group.Close()

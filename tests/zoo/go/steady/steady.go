@@ -63,7 +63,9 @@ func Error(where string, err error) {
 }
 
 // Payload is the value of record number n.
-func Payload(n int64) []byte { return []byte(strconv.FormatInt(n, 10) + ":" + strings.Repeat("x", int(n%200))) }
+func Payload(n int64) []byte {
+	return []byte(strconv.FormatInt(n, 10) + ":" + strings.Repeat("x", int(n%200)))
+}
 
 // Number is that of a payload.
 func Number(payload []byte) int64 {
