@@ -163,6 +163,10 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
     const std::lock_guard lock(mutex_);
     if (!room.ok() && offline()) return room.error();  // it says more than `stopped_`
     if (stopped_ != ErrorCode::none) return stopped_;
+    if (in_doubt_locked(now.mono_ms)) {
+      return Error(ErrorCode::not_leader_or_follower,
+                   "the controller has not been heard of: another may lead");
+    }
     if (!room.ok()) {
       std::optional<Appended> before = log_ ? appended_before(*log_, batch) : std::nullopt;
       if (!before) return room.error();
@@ -468,6 +472,8 @@ Result<log::ReadResult> Partition::read_locked(Offset from, size_t bytes_max, bo
                                                Isolation isolation, EpochCheck check, log::ReadMode mode,
                                                Offsets& offsets) {
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
+  if (isolation != Isolation::replica && in_doubt_locked(env_.clock->now().mono_ms))
+    return ErrorCode::not_leader_or_follower;
   offsets = offsets_locked();
   // A follower may be behind what its leader told the consumer.
   if (!leader_ && from > offsets.log_end) return Error(ErrorCode::offset_not_available, "");
@@ -718,9 +724,11 @@ Result<Partition::EpochEnd> Partition::end_offset_for_epoch(LeaderEpoch epoch, E
 Result<Offset> Partition::delete_records(Offset before) {
   TRY(open_if_resting());
   Offset start;
+  Notices notices;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ != ErrorCode::none) return stopped_;
+    if (in_doubt_locked(env_.clock->now().mono_ms)) return ErrorCode::not_leader_or_follower;
     TRY(usable());
     const Offsets o = offsets_locked();
     if (before == Offset(-1)) before = o.high_watermark;
@@ -732,7 +740,9 @@ Result<Offset> Partition::delete_records(Offset before) {
     if (before > o.log_start) TRY(log_->advance_log_start(before));
     used_ = changed_ = true;
     start = log_->log_start_offset();
+    replica_watches_.take_armed(notices.data);
   }
+  tell(std::move(notices));
   if (env_.journal) TRY(env_.journal->advance_start(commit_key(), start));
   return start;
 }
@@ -798,6 +808,7 @@ Status Partition::retain(Now now, Notices& notices) {
   if (stopped_ != ErrorCode::none || offline() || !log_) return {};
   TRY_ASSIGN(const log::DeletedSegments deleted, log_->retire_below(retention, now));
   changed_ = changed_ || !deleted.empty();
+  replica_watches_.take_armed(notices.data);  // the log start moved
   return {};
 }
 

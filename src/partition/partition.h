@@ -31,6 +31,7 @@
 #include "partition/directory_state.h"
 #include "partition/offset_ranges.h"
 #include "partition/partition_config.h"
+#include "partition/standing.h"
 #include "partition/waiters.h"
 #include "replica/follower.h"
 #include "replica/leader.h"
@@ -135,6 +136,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
     std::function<void(const std::string& directory, const Error&)> on_storage_failure;
     std::shared_ptr<CommitJournal> journal;  // of the data directory; null: durable ends are not recorded
     SyncMetrics sync;
+    std::shared_ptr<const Standing> standing;  // null: nobody else could lead
   };
   struct Leadership {
     LeaderEpoch epoch;
@@ -177,6 +179,10 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   void follow(LeaderEpoch epoch, BrokerId leader);
   bool needs_opening() const { return resting_.load(std::memory_order_acquire); }
   Role role() const;
+  /// Leads, but another may by now: the controller has not been heard of for a session, nor has some member
+  /// of the ISR, so that nothing could be committed. Then append() and what consumers ask answer
+  /// not_leader_or_follower, and tick() tells who waits that the time is up. It ends by itself.
+  bool in_doubt(Now now) const;
 
   // --- the leader's side of replication ---
   /// A replica fetches, told once for each request, before fetch() with Isolation::replica. `proposes`: there
@@ -185,7 +191,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// Lag is looked at; what is to be proposed to the controller now, if anything.
   std::optional<replica::IsrProposal> tick(Now now);
   void on_isr_answer(const replica::IsrAnswer& answer, Now now);
-  /// Registers a replica's parked fetch: told of appends, too.
+  /// Registers a replica's fetch: told of appends, and of anything else that an answer would say.
   DataWatches::Id watch_as_replica(std::shared_ptr<DataWaiter> waiter, uint64_t tag);
   /// Empty while not leading.
   std::vector<ReplicaState> replica_states() const;
@@ -366,6 +372,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   void on_ends_locked(Notices& notices);
   void on_mark_locked(Notices& notices);
   void end_tenure_locked(Notices& notices);
+  bool in_doubt_locked(int64_t now_mono_ms) const;
   /// none while it leads or follows: the log is kept in order then.
   ErrorCode hosting_locked() const { return follower_ ? ErrorCode::none : stopped_; }
   replica::LocalLog local_log_locked() const;
@@ -405,6 +412,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   LeaderEpoch cut_epoch_ = kNoLeaderEpoch;     // ... while this epoch is followed
   Offset known_mark_;                          // committed, as the checkpoint or an earlier role had it
   uint64_t tenure_ = 1;                        // counts the ends of reigns
+  bool doubted_ = false;                       // who waited was told of it
   std::shared_ptr<DataWaiter> fetcher_;
   uint64_t fetcher_tag_ = 0;
   bool fetcher_told_ = false;

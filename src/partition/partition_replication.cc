@@ -149,6 +149,21 @@ Partition::Role Partition::role() const {
   return leader_ ? Role::leader : follower_ ? Role::follower : Role::none;
 }
 
+bool Partition::in_doubt(Now now) const {
+  if (!env_.standing || !env_.standing->session_over(now.mono_ms)) return false;
+  const std::lock_guard lock(mutex_);
+  return in_doubt_locked(now.mono_ms);
+}
+
+// While the whole ISR fetches nobody else was elected: who follows another asks that one. With nobody else in
+// the ISR nobody else can be.
+bool Partition::in_doubt_locked(int64_t now_mono_ms) const {
+  if (!leader_ || !env_.standing || !env_.standing->session_over(now_mono_ms)) return false;
+  const std::vector<BrokerId> isr = leader_->isr();
+  return std::any_of(isr.begin(), isr.end(),
+                     [&](BrokerId id) { return id != env_.self && !env_.standing->hears(id, now_mono_ms); });
+}
+
 // --- leader ---
 
 replica::FetchOutcome Partition::on_replica_fetch(const replica::FollowerFetch& fetch, Now now,
@@ -181,6 +196,11 @@ std::optional<replica::IsrProposal> Partition::tick(Now now) {
     if (!leader_) return std::nullopt;
     if (leader_->tick(now)) on_mark_locked(notices);
     proposal = leader_->take_proposal();
+    // What waits was appended, and may or may not survive.
+    const bool doubted = in_doubt_locked(now.mono_ms);
+    if (doubted) take_waits_locked(notices);
+    if (doubted && !doubted_) data_watches_.take_armed(notices.data);
+    doubted_ = doubted;
   }
   tell(std::move(notices));
   return proposal;

@@ -68,10 +68,12 @@ struct Rig {
   PartitionConfig config;
   BrokerId self{1};
   std::shared_ptr<DirectoryState> directory_state;  // none: a directory that is never full and never fails
+  std::shared_ptr<Standing> standing = std::make_shared<Standing>();  // a session without end
   std::shared_ptr<Partition> partition;
   std::shared_ptr<CountingWaiter> waiter = std::make_shared<CountingWaiter>(loop);
 
   Rig() {
+    standing->hold_until(kNoDeadline, 0);
     REQUIRE(files.make_directories(kHome).ok());
     files.settle();
   }
@@ -89,6 +91,7 @@ struct Rig {
     environment.clock = &clock;
     environment.self = self;
     environment.directory_state = directory_state;
+    environment.standing = standing;
     environment.on_storage_failure = [this](const std::string& directory, const Error& error) {
       failures.emplace_back(directory, error.code);
     };

@@ -314,6 +314,75 @@ TEST_CASE("a follower that comes back from a crash joins without waiting for an 
   CHECK_FALSE(c.three.run_disk());
 }
 
+TEST_CASE("a leader that hears neither the controller nor its ISR takes nothing in", "[replication]") {
+  Cluster c;
+  ReplicaNode& one = c.one;
+  const auto now = [&] { return one.clock.now(); };
+  REQUIRE(c.lead(1, 1, {1, 2}).ok());
+  c.follow(2, 1, 1);
+  (void)one.append();
+  one.run_all();
+  c.catch_up(2, 1);
+  one.standing->hold_until(now().mono_ms + 3'000, 3'000);
+  one.standing->note_fetch(BrokerId(2), now().mono_ms);
+  one.clock.advance(1'000);
+  one.standing->note_fetch(BrokerId(2), now().mono_ms);
+  (void)one.append();
+  CHECK_FALSE(one.await_commit(Offset(2), 7));
+  one.run_all();
+
+  one.clock.advance(2'000);
+  one.standing->note_fetch(BrokerId(2), now().mono_ms);
+  CHECK_FALSE(one.partition->in_doubt(now()));
+  one.clock.advance(1'500);  // the session is over; but the whole ISR has fetched a moment ago
+  CHECK(one.standing->session_over(now().mono_ms));
+  CHECK_FALSE(one.partition->in_doubt(now()));
+  CHECK(one.try_append().ok());
+  (void)one.partition->tick(now());
+  one.loop.settle();
+  CHECK(one.waiter->commits.empty());
+
+  one.clock.advance(2'000);
+  CHECK(one.partition->in_doubt(now()));
+  CHECK(one.try_append().code() == ErrorCode::not_leader_or_follower);
+  CHECK(one.try_append({}, false).code() == ErrorCode::not_leader_or_follower);
+  CHECK(one.end() == Offset(3));
+  CHECK(one.try_fetch(Offset(0)).code() == ErrorCode::not_leader_or_follower);
+  CHECK(one.partition->delete_records(Offset(1)).code() == ErrorCode::not_leader_or_follower);
+  Offsets seen;
+  CHECK(one.partition->fetch(Offset(0), 1 << 20, true, Isolation::replica, {LeaderEpoch(1)}, seen).ok());
+  // What was appended may survive: only that its time is up is true.
+  (void)one.partition->tick(now());
+  one.loop.settle();
+  CHECK(one.waiter->commits == Told{{7, ErrorCode::request_timed_out}});
+
+  // One fetch may have lain in the socket for as long as this process was stopped.
+  one.standing->note_fetch(BrokerId(2), now().mono_ms);
+  CHECK(one.partition->in_doubt(now()));
+  one.clock.advance(500);
+  one.standing->note_fetch(BrokerId(2), now().mono_ms);
+  CHECK_FALSE(one.partition->in_doubt(now()));
+  CHECK(one.try_append().ok());
+
+  one.clock.advance(60'000);
+  CHECK(one.try_append().code() == ErrorCode::not_leader_or_follower);
+  one.standing->hold_until(now().mono_ms + 3'000, 3'000);  // the controller answers again
+  CHECK(one.try_append().ok());
+  CHECK(one.try_fetch(Offset(0)).ok());
+}
+
+TEST_CASE("without the controller a leader goes on where nobody else could be elected", "[replication]") {
+  Cluster c;
+  REQUIRE(c.lead(1, 1, {1}).ok());
+  c.one.standing->hold_until(c.one.clock.now().mono_ms - 1, 3'000);
+  CHECK(c.one.standing->session_over(c.one.clock.now().mono_ms));
+  CHECK_FALSE(c.one.partition->in_doubt(c.one.clock.now()));
+  CHECK(c.one.try_append({}, false).ok());
+  // One who follows is asked for its own epoch, not for this.
+  c.follow(1, 2, 2);
+  CHECK_FALSE(c.one.partition->in_doubt(c.one.clock.now()));
+}
+
 TEST_CASE("who was in sync before it might join is proposed without another fetch", "[replication]") {
   Cluster c;
   Partition::Leadership fenced = c.leadership(1, {1, 2}, 0);
