@@ -25,11 +25,12 @@ void update(FetchSession& session, const wire::FetchRequest& request) {
       kept.topic_id = t.topic_id;
       kept.asked = p;
       kept.fresh = true;
+      if (session.of_replica)
+        session.due.insert(session_key(session.by_id, t.topic, t.topic_id, p.partition));
     }
   }
   for (const auto& t : request.forgotten_topics_data) {
-    for (const int32_t p : t.partitions)
-      session.partitions.erase(session_key(session.by_id, t.topic, t.topic_id, p));
+    for (const int32_t p : t.partitions) session.forget(session_key(session.by_id, t.topic, t.topic_id, p));
   }
 }
 
@@ -40,6 +41,43 @@ size_t partition_count(const wire::FetchRequest& request) {
 }
 
 }  // namespace
+
+FetchSession::~FetchSession() {
+  for (auto& [key, p] : partitions) unwatch(p);
+}
+
+void FetchSession::unwatch(Partition& p) {
+  if (p.watched) p.watched->unwatch(p.watch);
+  p.watched = nullptr;
+}
+
+void FetchSession::watch(const Key& key, const std::shared_ptr<partition::Partition>& partition,
+                         const std::shared_ptr<partition::DataWaiter>& told) {
+  const auto it = partitions.find(key);
+  if (it == partitions.end()) return;
+  Partition& p = it->second;
+  if (p.watched == partition) return partition->rearm(p.watch);
+  unwatch(p);
+  if (p.tag == 0) by_tag_.emplace(p.tag = ++last_tag_, key);
+  p.watched = partition;
+  p.watch = partition->watch_as_replica(told, p.tag);
+}
+
+const FetchSession::Key* FetchSession::note_change(uint64_t tag) {
+  const auto it = by_tag_.find(tag);
+  if (it == by_tag_.end()) return nullptr;
+  due.insert(it->second);
+  return &it->second;
+}
+
+void FetchSession::forget(const Key& key) {
+  const auto it = partitions.find(key);
+  if (it == partitions.end()) return;
+  unwatch(it->second);
+  by_tag_.erase(it->second.tag);
+  due.erase(key);
+  partitions.erase(it);
+}
 
 FetchSessions::Opened FetchSessions::open(const wire::FetchRequest& request, int16_t version,
                                           uint64_t fresh_id, const Settings& settings, int64_t now_mono_ms) {
@@ -100,6 +138,11 @@ size_t FetchSessions::partitions() const {
   size_t count = 0;
   for (const auto& [id, session] : sessions_) count += session->partitions.size();
   return count;
+}
+
+uint64_t FetchSessions::looks(int32_t session) const {
+  const auto it = sessions_.find(session);
+  return it == sessions_.end() ? 0 : it->second->looks;
 }
 
 // A follower's session goes before a client's, then a larger one before a smaller; what was used lately

@@ -6,6 +6,9 @@
 // A fetch that finds too little waits as data: it watches its partitions, an append or commit marks (fetch,
 // partition) dirty, only that partition is looked at again.
 //
+// A replica's session watches its partitions itself, from one answer to the next: only those that it names as
+// due are looked at.
+//
 // Replicas are served on the internal listener alone. They read to the log end; what a request says of a
 // replica's ends is told to the leader's machine once, when it arrives. Their parked fetches are completed by
 // appends and by a moved high watermark. An empty one outside a session completes whatever of this replica is
@@ -57,6 +60,13 @@ struct FetchEntry {
   bool throttled = false;  // a replica that is not in sync, held to leader.replication.throttled.rate
 };
 
+/// A replica's fetch in a session.
+class SessionFetch {
+ public:
+  virtual ~SessionFetch() = default;
+  virtual void on_due(const FetchSession::Key& key) = 0;
+};
+
 /// One partition's read from the medium, on the pool.
 struct ColdRead {
   size_t entry = 0;
@@ -73,7 +83,25 @@ struct ColdRead {
   void run() { result = partition->fetch_cold(from, limit, may_exceed, isolation, check, offsets); }
 };
 
+/// Told by the partitions of a replica's session, for as long as it lasts; hands on what has changed to the
+/// fetch that waits, if one does.
+class SessionWaiter final : public partition::DataWaiter {
+ public:
+  SessionWaiter(io::Loop& loop, std::weak_ptr<FetchSession> session)
+      : loop_(loop), session_(std::move(session)) {}
+
+  io::Loop& loop() override { return loop_; }
+  void on_data(uint64_t tag) override;
+  void wakes(std::weak_ptr<SessionFetch> fetch) { fetch_ = std::move(fetch); }
+
+ private:
+  io::Loop& loop_;
+  const std::weak_ptr<FetchSession> session_;
+  std::weak_ptr<SessionFetch> fetch_;
+};
+
 class FetchRun final : public partition::DataWaiter,
+                       public SessionFetch,
                        public ParkedFetch,
                        public std::enable_shared_from_this<FetchRun> {
  public:
@@ -91,12 +119,16 @@ class FetchRun final : public partition::DataWaiter,
         deadline_ms_(call_.now().mono_ms + std::max(request.max_wait_ms, 0)),
         replica_epoch_(request.replica_state.replica_epoch) {
     if (replica_ < 0 && !request.rack_id.empty() && follows_racks()) rack_ = request.rack_id;
+    by_session_ = session_ && session_->of_replica;
+    if (by_session_ && !session_->waiter)
+      session_->waiter = std::make_shared<SessionWaiter>(call_.loop(), session_);
     resolve(request);
   }
 
   io::Loop& loop() override { return call_.loop(); }
 
   void start() {
+    if (by_session_) static_cast<SessionWaiter&>(*session_->waiter).wakes(weak_from_this());
     look_at_all();
     go_on();
   }
@@ -111,6 +143,24 @@ class FetchRun final : public partition::DataWaiter,
     if (answered_) return;
     FetchEntry& e = entries_[tag];
     e.partition->rearm(e.watch);
+    look_again(e);
+  }
+
+  void on_due(const FetchSession::Key& key) override {
+    if (answered_) return;
+    const auto known =
+        std::find_if(entries_.begin(), entries_.end(), [&](const FetchEntry& e) { return e.key == key; });
+    if (known == entries_.end()) {
+      if (const auto kept = session_->partitions.find(key); kept != session_->partitions.end())
+        look_again(resolve_kept(*kept));
+    } else {
+      if (known->partition) session_->watch(key, known->partition, session_->waiter);
+      look_again(*known);
+    }
+  }
+
+ private:
+  void look_again(FetchEntry& e) {
     if (reading_) return;  // everything is looked at again after it
     total_ -= e.found.bytes;
     look_at(e, bytes_max_, true);
@@ -119,7 +169,6 @@ class FetchRun final : public partition::DataWaiter,
     if (satisfied() || e.cold_limit > 0) go_on();
   }
 
- private:
   /// After every look: answers, reads what is cold, or waits.
   void go_on() {
     if (answered_ || reading_ || read_cold()) return;
@@ -131,7 +180,7 @@ class FetchRun final : public partition::DataWaiter,
       watching_ = true;
       for (size_t i = 0; i < entries_.size(); ++i) {
         FetchEntry& e = entries_[i];
-        if (!e.partition || e.refused) continue;
+        if (!e.partition || e.refused || by_session_) continue;
         e.watch = replica_ >= 0 ? e.partition->watch_as_replica(shared_from_this(), i)
                                 : e.partition->watch(shared_from_this(), i);
       }
@@ -217,16 +266,28 @@ class FetchRun final : public partition::DataWaiter,
       }
       return;
     }
-    const auto one = [this](auto& kept) {
-      FetchSession::Partition& p = kept.second;
-      FetchEntry& e = resolve(p.topic, p.topic_id, p.asked, std::exchange(p.fresh, false));
-      e.told_high_watermark = p.high_watermark;
-      e.told_log_start = p.log_start;
-      e.told_error = p.had_error;
-    };
+    if (by_session_) {
+      const auto due = [this](const FetchSession::Key& key) {
+        if (const auto kept = session_->partitions.find(key); kept != session_->partitions.end())
+          (void)resolve_kept(*kept);
+      };
+      const auto first = session_->due.lower_bound(session_->first);
+      for (auto it = first; it != session_->due.end(); ++it) due(*it);
+      for (auto it = session_->due.begin(); it != first; ++it) due(*it);
+      return;
+    }
     const auto first = session_->partitions.lower_bound(session_->first);
-    for (auto it = first; it != session_->partitions.end(); ++it) one(*it);
-    for (auto it = session_->partitions.begin(); it != first; ++it) one(*it);
+    for (auto it = first; it != session_->partitions.end(); ++it) (void)resolve_kept(*it);
+    for (auto it = session_->partitions.begin(); it != first; ++it) (void)resolve_kept(*it);
+  }
+
+  FetchEntry& resolve_kept(std::pair<const FetchSession::Key, FetchSession::Partition>& kept) {
+    FetchSession::Partition& p = kept.second;
+    FetchEntry& e = resolve(p.topic, p.topic_id, p.asked, std::exchange(p.fresh, false));
+    e.told_high_watermark = p.high_watermark;
+    e.told_log_start = p.log_start;
+    e.told_error = p.had_error;
+    return e;
   }
 
   FetchEntry& resolve(const std::string& name, const Uuid& id, const wire::FetchRequest::FetchPartition& p,
@@ -257,6 +318,10 @@ class FetchRun final : public partition::DataWaiter,
       return e;
     }
     e.partition = *found;
+    if (by_session_) {
+      ++session_->looks;
+      session_->watch(e.key, e.partition, session_->waiter);
+    }
     if (replica_ >= 0 && said) hear(e, p);
     if (replica_ >= 0) throttle(e, *topic);
     if (!rack_.empty()) prefer(e, *topic);
@@ -383,7 +448,8 @@ class FetchRun final : public partition::DataWaiter,
   }
 
   bool satisfied() const {
-    if (entries_.empty() || total_ >= bytes_min_) return true;
+    const bool nothing_asked = by_session_ ? session_->partitions.empty() : entries_.empty();
+    if (nothing_asked || total_ >= bytes_min_) return true;
     return std::any_of(entries_.begin(), entries_.end(), [this](const FetchEntry& e) {
       if (e.error != ErrorCode::none || e.diverging || e.preferred != kNoBroker) return true;
       // A replica's watermark moves at once, not with the next record.
@@ -430,6 +496,7 @@ class FetchRun final : public partition::DataWaiter,
     forget();
     size_t last_topic = topics_.size();
     for (FetchEntry& e : entries_) {
+      if (by_session_) settle(e);
       if (incremental_ && !has_news(e)) continue;
       if (e.topic != last_topic) {
         last_topic = e.topic;
@@ -468,12 +535,23 @@ class FetchRun final : public partition::DataWaiter,
         const meta::Image& image = *call_.view().image;
         const Topic& t = topics_[e.topic];
         const meta::Topic* topic = t.id.is_zero() ? image.topic(t.name) : image.topic(t.id);
-        hint_leader(image, call_.connection().listener, topic, e.index, p, response_);
+        hint_leader(image, call_.broker().config().node_id, call_.connection().listener, topic, e.index, p,
+                    response_);
       }
     }
     call_.shard().metrics.bytes_out->add(total_);
     response_.session_id = session_ ? session_->id : 0;
     call_.reply(response_);
+  }
+
+  // Whatever changes from here on makes it due again, the replica's next word among it.
+  void settle(const FetchEntry& e) {
+    const bool left = e.from < e.offsets.log_end && e.found.bytes == 0;
+    if (!e.partition || e.error != ErrorCode::none || e.diverging || e.refused || e.throttled || left) {
+      if (session_->partitions.contains(e.key)) session_->due.insert(e.key);
+    } else {
+      session_->due.erase(e.key);
+    }
   }
 
   void remember(const FetchEntry& e) {
@@ -515,6 +593,7 @@ class FetchRun final : public partition::DataWaiter,
   const int32_t replica_;
   const std::shared_ptr<FetchSession> session_;
   const bool incremental_;
+  bool by_session_ = false;  // a replica's, which knows what is to be looked at
   const partition::Isolation isolation_;
   const size_t bytes_max_;
   const size_t bytes_min_;
@@ -531,6 +610,13 @@ class FetchRun final : public partition::DataWaiter,
   bool reading_ = false;  // from the medium
 };
 
+void SessionWaiter::on_data(uint64_t tag) {
+  const std::shared_ptr<FetchSession> session = session_.lock();
+  const FetchSession::Key* key = session ? session->note_change(tag) : nullptr;
+  if (key == nullptr) return;
+  if (const std::shared_ptr<SessionFetch> fetch = fetch_.lock()) fetch->on_due(FetchSession::Key(*key));
+}
+
 }  // namespace
 
 void handle(Call call, wire::FetchRequest& request) {
@@ -541,6 +627,7 @@ void handle(Call call, wire::FetchRequest& request) {
   if (replica >= 0 && (!internal || call.connection().listener != internal->name || call.version() < 17)) {
     refusal.error_code = static_cast<int16_t>(ErrorCode::cluster_authorization_failed);
   } else {
+    if (replica >= 0) call.broker().standing().note_fetch(BrokerId(replica), call.now().mono_ms);
     if (replica >= 0 && request.topics.empty() && request.session_epoch < 0) {
       if (const auto parked = call.shard().parked_replicas[replica].lock()) parked->answer_now();
       call.reply(refusal);
