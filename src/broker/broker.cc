@@ -26,6 +26,7 @@ constexpr int64_t kAskTimeoutMs = 10'000;
 constexpr int64_t kLeaveTimeoutMs = 10'000;
 constexpr int64_t kHandOverTimeoutMs = 1'500;
 constexpr int64_t kHandOverStepMs = 20;
+constexpr int64_t kStandingStepMs = 250;
 constexpr int64_t kGoneMs = 2'000;          // what the controller does not confirm is forgotten
 constexpr int64_t kDepartedMs = 10'000;     // View::names
 constexpr int64_t kDoubtMs = 500;           // clients wait so long for a leader in place of one that is gone
@@ -86,6 +87,7 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
                          }) {
   ASSERT(!env_.loops.empty() && env_.control_loop != nullptr && config_.settings != nullptr);
   host_.set_loop(*env_.control_loop);
+  host_.set_standing(standing_);
   auto first = std::make_shared<View>();
   first->image = std::make_shared<meta::Image>();
   view_ = first;
@@ -413,6 +415,7 @@ void Broker::ask_remote(const control::BrokerRequest& request, int64_t seen_time
                Result<control::BrokerAnswer> answer = control::decode_broker_answer(*bytes);
                if (!answer.ok()) return done(answer.error());
                if (!answer->reply.ok()) return done(answer->reply.error());
+               answered_at_ = answer->applied;
                if (seen_timeout_ms == kNoWait) return done(std::move(*answer->reply));
                auto reply = std::make_shared<control::BrokerReply>(std::move(*answer->reply));
                ledger_.when_published(answer->applied, seen_timeout_ms,
@@ -487,6 +490,7 @@ control::RegisterBroker Broker::registration() const {
   }
   // Others lead what was led here of them; then they are copied from there.
   for (const log::CommitKey& k : host_.damaged()) request.damaged.push_back({k.topic_id, k.partition});
+  for (const log::CommitKey& k : host_.unsynced()) request.unsynced.push_back({k.topic_id, k.partition});
   request.clean_epoch = host_.clean_epoch();
   if (const auto given = config_.settings->find(kMinInsyncReplicas); given != config_.settings->end()) {
     const Result<int64_t> value = meta::parse_config_int(given->second);
@@ -505,6 +509,7 @@ void Broker::register_alone() {
       started(r.ok() ? Error(r->outcome.error, r->outcome.message) : r.error());
       return;
     }
+    standing_->hold_until(kNoDeadline, 0);
     lifecycle_->adopt(r->epoch);
     on_registered(r->epoch);
     started({});
@@ -520,8 +525,13 @@ Lifecycle::Links Broker::lifecycle_links() {
   links.heartbeat = [this](control::BrokerHeartbeat request, auto done) {
     const bool catching_up = request.epoch.v < 0;
     if (ledger_.leading()) {
-      ledger_.submit(std::move(request), std::move(done),
-                     catching_up ? MetadataLedger::Until::published : MetadataLedger::Until::committed);
+      ledger_.submit(
+          std::move(request),
+          [this, done = std::move(done)](Result<control::BrokerHeartbeatReply> r) {
+            answered_at_ = ledger_.committed();
+            done(std::move(r));
+          },
+          catching_up ? MetadataLedger::Until::published : MetadataLedger::Until::committed);
       return;
     }
     ask_remote(request, catching_up ? kWaitForEver : kNoWait,
@@ -545,6 +555,7 @@ Lifecycle::Links Broker::lifecycle_links() {
     return offline;
   };
   links.interval_ms = [this] { return setting_int(*view_->image, "broker.heartbeat.interval.ms"); };
+  links.on_heard = [this](int64_t asked_mono_ms) { on_heard(asked_mono_ms); };
   links.on_registered = [this](BrokerEpoch epoch) { on_registered(epoch); };
   links.on_serving = [this] { check_serving(); };
   links.on_refused = [this](const Error& why) { started(why); };
@@ -563,6 +574,45 @@ void Broker::on_registered(BrokerEpoch epoch) {
   arm_housekeeping();
   cleaner_.start();
   scrubber_->start();
+  watch_standing();
+}
+
+// An answer counts when what the controller had decided by then is seen here: it may be that this broker was
+// fenced meanwhile, and that others lead.
+void Broker::on_heard(int64_t asked_mono_ms) {
+  const int64_t session_ms = setting_int(*view_->image, "broker.session.timeout.ms");
+  const int64_t silence_ms = session_ms + setting_int(*view_->image, "replica.fetch.wait.max.ms");
+  const int64_t until_ms = asked_mono_ms + session_ms;
+  ledger_.when_published(answered_at_, session_ms, [this, until_ms, silence_ms, index = answered_at_] {
+    const int64_t so_far_ms = standing_->session_ends_mono_ms();
+    if (ledger_.published() < index || (so_far_ms != kNoDeadline && until_ms <= so_far_ms)) return;
+    standing_->hold_until(until_ms, silence_ms);
+  });
+}
+
+// A broker without a session that leads nothing but what is in doubt is of no use to clients.
+void Broker::watch_standing() {
+  if (stopping_) return;
+  env_.control_loop->call_after(kStandingStepMs, [this] { watch_standing(); });
+  const Now now = env_.clock->now();
+  const bool over = standing_->session_over(now.mono_ms);
+  if (over != std::exchange(session_over_, over)) {
+    if (over) {
+      trace_.warn(
+          "the controller has not answered for the time of a session: what is led here and cannot be "
+          "committed is refused");
+    } else {
+      trace_.info("the controller answers again");
+    }
+  }
+  bool aside = over;
+  if (over) {
+    const std::vector<PartitionRef> all = hosted_partitions();
+    aside = std::none_of(all.begin(), all.end(), [&](const PartitionRef& p) {
+      return p->role() == partition::Partition::Role::leader && !p->in_doubt(now);
+    });
+  }
+  standing_->set_aside(aside);
 }
 
 void Broker::report_directories(const Change& change) {
@@ -736,6 +786,7 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     partition::Partition::Leadership leadership = leadership_of(*change.image, state);
     if (row[i]) {
       row[i]->configure(config, state.replicas.size());
+      row[i]->sync_tail(*env_.control_loop);  // it may be synced from now on: what was written before, too
       if (leads && !row[i]->on_assignment(leadership))
         change.to_lead.emplace_back(row[i], std::move(leadership));
       if (!withheld) settle_role(row[i], state);
@@ -892,7 +943,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
     }
     const PartitionRef& opened = change->topics[spec.topic_id][static_cast<size_t>(spec.name.partition.v)] =
         std::move(*change->opened[i]);
-    host_.opened(change->to_open[i]);
+    host_.opened(change->to_open[i], *opened);
     const meta::Partition* state = change->image->partition(spec.topic_id, spec.name.partition);
     if (state != nullptr && !withheld_.contains(spec.topic_id)) settle_role(opened, *state);
   }
@@ -942,7 +993,7 @@ void Broker::note_departures(const Change& change, View& next) const {
 void Broker::publish(std::shared_ptr<const View> view) {
   view_ = view;
   for (const std::unique_ptr<Shard>& shard : shards_) {
-    shard->loop->post([s = shard.get(), view] { s->view = view; });
+    shard->loop->post([s = shard.get(), view] { s->show(view); });
   }
   check_serving();
 }
@@ -957,17 +1008,16 @@ void Broker::update_groups(View& view) {
   } else {
     auto next = std::make_shared<GroupShards>();
     next->by_partition.resize(hosted->partitions.size());
+    next->epochs.resize(hosted->partitions.size(), kNoLeaderEpoch);
     for (size_t i = 0; i < hosted->partitions.size(); ++i) {
       const PartitionRef& p = hosted->partitions[i];
       if (!p || i >= topic->partitions.size() || topic->partitions[i].leader != config_.node_id ||
           p->role() == partition::Partition::Role::follower) {
         continue;
       }
-      if (old && i < old->by_partition.size() && old->by_partition[i] &&
-          &old->by_partition[i]->partition() == p.get()) {
-        next->by_partition[i] = old->by_partition[i];
-        continue;
-      }
+      next->epochs[i] = topic->partitions[i].leader_epoch;
+      if (old) next->by_partition[i] = old->kept(i, p, next->epochs[i]);
+      if (next->by_partition[i]) continue;
       const meta::ConfigView settings(*view.image, config_.node_id, *config_.settings);
       const group::GroupLimits limits = group_limits(settings);
       GroupRunner::Environment environment{env_.loops[i % env_.loops.size()], env_.disk, env_.clock,

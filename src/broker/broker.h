@@ -102,6 +102,8 @@ class Broker {
   /// Bytes that fetches may have in memory from cold reads.
   const std::shared_ptr<ColdReadBudget>& cold_reads() const { return cold_reads_; }
   const std::string& cluster_id() const { return host_.cluster_id(); }
+  /// With the controller and with those that follow. From any loop.
+  partition::Standing& standing() { return *standing_; }
   /// Of what throttled replicas fetch here. From any loop.
   partition::ReplicationThrottle& leader_throttle() { return *leader_throttle_; }
 
@@ -240,6 +242,8 @@ class Broker {
   Lifecycle::Links lifecycle_links();
   control::RegisterBroker registration() const;
   void on_registered(BrokerEpoch epoch);
+  void on_heard(int64_t asked_mono_ms);
+  void watch_standing();
   void report_directories(const Change& change);
   /// Told the world if this broker serves now.
   void check_serving();
@@ -296,6 +300,9 @@ class Broker {
       std::make_shared<partition::ReplicationThrottle>();
   const std::shared_ptr<partition::ReplicationThrottle> follower_throttle_ =
       std::make_shared<partition::ReplicationThrottle>();
+  const std::shared_ptr<partition::Standing> standing_ = std::make_shared<partition::Standing>();
+  bool session_over_ = false;  // as was traced
+  LogIndex answered_at_{0};    // what the controller had committed at its latest answer to a heartbeat
   PartitionHost host_;
   Peers peers_;
   MetadataLedger ledger_;

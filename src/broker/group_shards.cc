@@ -14,7 +14,8 @@ Result<std::shared_ptr<GroupRunner>> find_group_runner(const Call& call, std::st
   }
   const int32_t p = group::partition_for(group, static_cast<int32_t>(shards->by_partition.size()));
   const std::shared_ptr<GroupRunner>& runner = shards->by_partition[static_cast<size_t>(p)];
-  if (!runner) return Error(ErrorCode::not_coordinator, "another broker coordinates this group");
+  if (!runner || runner->partition().in_doubt(call.now()))
+    return Error(ErrorCode::not_coordinator, "another broker coordinates this group");
   return runner;
 }
 

@@ -23,6 +23,14 @@ using GroupRunner = ledger::MachineRunner<group::GroupShard, group::Token, group
 
 struct GroupShards {
   std::vector<std::shared_ptr<GroupRunner>> by_partition;  // null where another broker coordinates
+  std::vector<LeaderEpoch> epochs;                         // in which each began, as by_partition
+
+  /// The runner that goes on in a newer image; null: one is to be begun. In another epoch somebody else may
+  /// have led between, though no image says so.
+  std::shared_ptr<GroupRunner> kept(size_t number, const PartitionRef& partition, LeaderEpoch epoch) const {
+    if (number >= by_partition.size() || !by_partition[number] || epochs[number] != epoch) return nullptr;
+    return &by_partition[number]->partition() == partition.get() ? by_partition[number] : nullptr;
+  }
 };
 
 /// The coordinator of `group`, or why there is none: coordinator_not_available (the topic is being made),

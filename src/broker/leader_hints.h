@@ -12,12 +12,13 @@ namespace millrace::broker {
 /// For a refused partition of a Produce or Fetch response: its leader as far as is known here, and the
 /// leader's address beside those that `response` names already.
 template <class Partition, class Response>
-void hint_leader(const meta::Image& image, std::string_view listener, const meta::Topic* topic,
+void hint_leader(const meta::Image& image, BrokerId self, std::string_view listener, const meta::Topic* topic,
                  int32_t number, Partition& partition, Response& response) {
   const auto error = static_cast<ErrorCode>(partition.error_code);
   if (error != ErrorCode::not_leader_or_follower && error != ErrorCode::fenced_leader_epoch) return;
   if (topic == nullptr || number < 0 || static_cast<size_t>(number) >= topic->partitions.size()) return;
   const meta::Partition& p = topic->partitions[static_cast<size_t>(number)];
+  if (p.leader == self) return;  // it refused: who leads now is not known here
   partition.current_leader.leader_id = p.leader.v;
   partition.current_leader.leader_epoch = p.leader_epoch.v;
   const auto known = [&](const auto& e) { return e.node_id == p.leader.v; };

@@ -45,7 +45,8 @@ void Lifecycle::adopt(BrokerEpoch epoch) {
 
 void Lifecycle::on_controller_changed(bool known, bool here) {
   controller_known_ = known;
-  if (known && !here) adopted_ = false;
+  // Only now does anyone count how long this broker is silent.
+  if (known && !here && std::exchange(adopted_, false)) links_.on_heard(clock_.now().mono_ms);
   if (state_ == State::idle || state_ == State::left) return;
   ++attempt_;
   asking_ = false;
@@ -55,6 +56,7 @@ void Lifecycle::on_controller_changed(bool known, bool here) {
 template <class Reply>
 std::function<void(Result<Reply>)> Lifecycle::current(std::function<void(Result<Reply>)> f) {
   asking_ = true;
+  asked_ms_ = clock_.now().mono_ms;
   return [this, alive = alive_, attempt = ++attempt_, f = std::move(f)](Result<Reply> r) {
     if (!*alive || attempt != attempt_) return;
     asking_ = false;
@@ -137,6 +139,7 @@ void Lifecycle::enroll() {
                            epoch_ = r->epoch;
                            state_ = State::registered;
                            trace_.info("registered with epoch {}", epoch_.v);
+                           links_.on_heard(asked_ms_);
                            links_.on_registered(epoch_);
                            step();
                          }));
@@ -166,6 +169,7 @@ void Lifecycle::on_beat(const Result<control::BrokerHeartbeatReply>& r) {
     state_ = State::registering;
     return again_in(kRetryMs);
   }
+  links_.on_heard(asked_ms_);
   if (r->should_shutdown) {
     if (leaving) finish_leaving();
     return;

@@ -35,6 +35,9 @@ class Lifecycle {
     std::function<LogIndex()> published;
     std::function<std::vector<Uuid>()> offline_log_dirs;
     std::function<int64_t()> interval_ms;  // broker.heartbeat.interval.ms
+    /// The controller has answered, and not that it knows nothing of this broker, what it was asked at
+    /// `asked_mono_ms`: from then on at the earliest it counts a session.
+    std::function<void(int64_t asked_mono_ms)> on_heard;
     /// A registration is in force and seen here.
     std::function<void(BrokerEpoch)> on_registered;
     /// Unfenced for the first time.
@@ -91,6 +94,7 @@ class Lifecycle {
   io::TimerId timer_ = 0;
   int64_t leave_by_ms_ = 0;
   int64_t last_answer_ms_ = 0;
+  int64_t asked_ms_ = 0;  // what is being asked, or was last
   std::function<void()> left_;
   TraceLimit complaints_{1, 5'000};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

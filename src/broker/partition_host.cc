@@ -445,6 +445,7 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   if (const auto m = sync_metrics_.find(directories_[plan.directory]->path()); m != sync_metrics_.end())
     environment.sync = m->second;
   environment.on_storage_failure = on_storage_failure_;
+  environment.standing = standing_;
   const std::string& directory = directories_[plan.directory]->path();
   const auto ahead = [&](LeaderEpoch epoch) {
     // Appended to, the log would have epochs that go backwards, and a recovery would cut it there.
@@ -515,8 +516,12 @@ void PartitionHost::forget(const partition::Partition& partition) {
   if (counts_[directory] > 0) --counts_[directory];
 }
 
-void PartitionHost::opened(const OpenPlan& plan) {
+void PartitionHost::opened(const OpenPlan& plan, const partition::Partition& partition) {
   found_.erase({plan.spec.name.topic, plan.spec.name.partition});
+  if (plan.clean || plan.high_watermark <= partition.usage().offsets.log_end) return;
+  trace_.warn("{} ends at {}, though records below {} were committed: it was not synced when the broker ended",
+              plan.spec.name.text(), partition.usage().offsets.log_end.v, plan.high_watermark.v);
+  unsynced_.insert({plan.spec.topic_id, plan.spec.name.partition});
 }
 
 void PartitionHost::forget_manifests() {

@@ -64,6 +64,8 @@ class PartitionHost {
 
   /// Whose timers the commit files use; before open_directories().
   void set_loop(io::Loop& loop) { loop_ = &loop; }
+  /// What partitions of several replicas ask before they take anything in; before the first open().
+  void set_standing(std::shared_ptr<const partition::Standing> standing) { standing_ = std::move(standing); }
   /// What group commit counts into, by data directory; before open_directories().
   void set_sync_metrics(const std::string& directory, partition::SyncMetrics metrics) {
     sync_metrics_[directory] = metrics;
@@ -95,13 +97,16 @@ class PartitionHost {
   /// What lies here of the partition is damaged, or missing. As soon as others vouch for its records
   /// (Spec::expendable) it begins anew beside that, and is copied.
   void found_damaged(const log::CommitKey& key) { damaged_.insert(key); }
+  /// Opened after a stop that was not clean, it ends before what is known to have been committed: it was not
+  /// synced all the time. As if it had been found damaged, but what is there is good.
+  const std::set<log::CommitKey>& unsynced() const { return unsynced_; }
   /// Those that have not begun anew.
   const std::set<log::CommitKey>& damaged() const { return damaged_; }
   /// Opens the log, unless it is at rest (as a new one is: its files come with the first append), and begins
   /// to lead. Blocking, any thread.
   Result<PartitionRef> open(const OpenPlan& plan) const;
   /// The partition serves: what was found of it at start is not needed any more.
-  void opened(const OpenPlan& plan);
+  void opened(const OpenPlan& plan, const partition::Partition& partition);
   /// Every partition of the first image was planned: the manifests have said what they knew.
   void forget_manifests();
   /// The plan came to nothing: the next plan() of this new partition begins anew.
@@ -188,6 +193,7 @@ class PartitionHost {
   const io::Clock& clock_;
   io::Random& random_;
   io::Loop* loop_ = nullptr;
+  std::shared_ptr<const partition::Standing> standing_;
   Trace trace_;
   std::function<void(const std::string&, const Error&)> on_storage_failure_;
   std::string cluster_id_;
@@ -205,6 +211,7 @@ class PartitionHost {
   bool all_missing_ = false;                               // none of those registered is here
   std::set<std::pair<log::TopicPartition, Uuid>> missed_;  // partitions that lie in no directory that is here
   std::set<log::CommitKey> damaged_;
+  std::set<log::CommitKey> unsynced_;
   std::map<log::TopicPartition, Found> found_;
   /// Of the same names, in other directories (one failed, its topic was made again elsewhere, it came back).
   std::multimap<log::TopicPartition, Found> rivals_;

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 
 #include "base/metrics.h"
 #include "base/trace.h"
@@ -41,7 +44,32 @@ class ParkedFetch {
   virtual void answer_now() = 0;
 };
 
+/// Who waits on a loop for the next view. Each is told once.
+class ViewWaits {
+ public:
+  uint64_t add(std::function<void()> f) {
+    waits_.emplace(++last_, std::move(f));
+    return last_;
+  }
+  void remove(uint64_t id) { waits_.erase(id); }
+  void tell() {
+    // Who begins to wait meanwhile waits for the one after.
+    for (auto& [id, f] : std::exchange(waits_, {})) f();
+  }
+  size_t size() const { return waits_.size(); }
+
+ private:
+  std::map<uint64_t, std::function<void()>> waits_;
+  uint64_t last_ = 0;
+};
+
 struct Shard {
+  /// On its loop.
+  void show(std::shared_ptr<const View> next) {
+    view = std::move(next);
+    view_waits.tell();
+  }
+
   Broker& broker;
   size_t index;
   io::Loop* loop;
@@ -52,6 +80,7 @@ struct Shard {
   TraceLimit complaints{5, 10'000};
   FetchSessions fetch_sessions{};
   std::map<int32_t, std::weak_ptr<ParkedFetch>> parked_replicas{};  // by broker id: the latest
+  ViewWaits view_waits{};
 };
 
 }  // namespace millrace::broker

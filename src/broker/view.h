@@ -105,10 +105,10 @@ inline bool replica_is_offline(const meta::Image& image, const meta::Partition& 
   return !contains(b->log_dirs, p.directories[position]);
 }
 
-/// The node that clients are told is the controller: any live broker would do, as requests are passed on.
+/// The node that clients are told is the controller: any live broker would do, as requests are passed on. One
+/// that does not answer would keep them until they ask again.
 inline BrokerId controller_for_clients(const View& view, BrokerId self) {
-  const meta::Broker* b = view.controller == kNoBroker ? nullptr : view.image->broker(view.controller);
-  return b == nullptr || b->fenced ? self : view.controller;
+  return view.live_broker(view.controller) == nullptr ? self : view.controller;
 }
 
 /// Broker ids as replies carry them.

@@ -97,7 +97,7 @@ class Run:
 
     def controller(self):
         with self.scene("controller", pause=0.005) as s:
-            others, created = [], []
+            others, created, by_admin = [], [], []
             for i in range(self.arguments.rounds):
                 s.settle(f"round {i}")
                 time.sleep(1)
@@ -105,25 +105,32 @@ class Run:
                 led = s.led_by(victim)
                 at = time.monotonic()
                 self.cluster.nodes[victim].kill()
+                living = next(n for n in self.cluster.nodes.values() if n.runs)
                 name = f"made-{i}-{time.time_ns()}"
+                made = eventually(lambda: living.tries(lambda: living.create(name, 1)) in (0, 36), 20, 0.01)  # 36: it is there already
+                created.append(time.monotonic() - at)
+                self.checks.that(f"controller: topics can be created again, round {i}", made)
+                # librdkafka's AdminClient keeps to the controller that it knew until its next look at the metadata, which it has
+                # no reason to take: seconds in which it asks nobody.
                 error = "not tried"
                 while error is not None and time.monotonic() < at + 20:
-                    error = self.cluster.create(name, 1, 5)
+                    error = self.cluster.create(name + "-admin", 1, 5)
                     if error is not None and error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                         error = None
                 took = time.monotonic() - at
-                self.checks.that(f"controller: topics can be created again, round {i}", error is None, error)
-                created.append(took)
+                self.checks.that(f"controller: librdkafka can create topics again, round {i}", error is None, error)
+                by_admin.append(took)
                 time.sleep(max(0.0, 3 - took))
                 others.append(s.gap([p for p in range(s.partitions) if p not in led], at, 3))
                 self.cluster.nodes[victim].spawn()
             s.settle("at the end")
             figures("metadata writes after the death of the metadata's leader", created, None, 3.0, self.speed)
+            figures("the same through librdkafka's AdminClient, which waits by itself", by_admin)
             figures("gap of partitions that others lead", others, None, 1.0, self.speed)
 
     def pause(self):
         with self.scene("pause", pause=0.005) as s:
-            gaps = []
+            gaps, answers = [], []
             for i in range(self.arguments.rounds):
                 s.settle(f"round {i}")
                 leader = self.cluster.leader(s.topic)
@@ -140,19 +147,27 @@ class Run:
                 self.checks.that("pause: another leads", moved)
                 time.sleep(max(0.0, at + self.arguments.pause - time.monotonic()))
                 node.resume()
+                resumed = time.monotonic()
+                # It knows by its own clock that its session is over: nothing more is taken in, whatever acks ask for.
+                late = lonely.send(5, acks=1)
                 for t in threads:
                     t.join()
+                answers.append(time.monotonic() - resumed)
                 self.checks.equal("pause: the zombie acknowledges nothing", lonely.taken, 0)
+                self.checks.that("pause: it answers that it leads no more", late == 6 and set(lonely.refused) <= {6, 7}, lonely.refused)
+                # What writers had sent to it comes back to them only now.
+                eventually(lambda: all(any(t > resumed for t in w.answered[p][-1:]) for w in s.writers for p in led), 30, 0.05)
                 gaps.append(s.gap(led, at, self.arguments.pause))
                 s.settle("after the pause")
             figures("gap when the leader is paused", gaps, None, 5.0, self.speed)
+            figures("until the leader that goes on has answered what waited", answers, None, 2.0, self.speed)
 
     def cut(self):
         if not isinstance(self.cluster.network, Namespaces):
             print("# ################ cut: NOT RUN: network namespaces are not allowed here ################", flush=True)
             return
         with self.scene("cut", pause=0.005) as s:
-            gaps, joined = [], []
+            gaps, joined, stepped_down = [], [], []
             for way in self.arguments.ways.split(","):
                 s.settle(way)
                 time.sleep(1)
@@ -182,6 +197,15 @@ class Run:
                     found = one.leaders(s.topic)
                     return found and all(found.get(p, -1) not in (-1, leader) for p in led)
                 self.checks.that(f"cut {way}: the majority elects others", eventually(new_leader, 20, 0.1))
+                # Clients reach it still: it sends them away as soon as it cannot know any more that it leads.
+                lone = self.cluster.nodes[leader]
+
+                def aside():
+                    found = lone.tries(lambda: lone.metadata([s.topic]))
+                    return found and leader not in found["brokers"] and all(found["topics"][s.topic][1][p][1] == -1 for p in led)
+                self.checks.that(f"cut {way}: it does not name itself to clients", eventually(aside, 10, 0.1))
+                stepped_down.append(time.monotonic() - at)
+                self.checks.equal(f"cut {way}: it refuses acks=1, too", lonely.send(2, acks=1), 6)
                 time.sleep(max(0.0, at + self.arguments.cut - time.monotonic()))
                 ending.set()
                 for t in knocking:
@@ -195,6 +219,7 @@ class Run:
                 time.sleep(1)
                 gaps.append(s.gap(led, at, self.arguments.cut))
             figures("gap when the leader is cut off", gaps, None, 5.0, self.speed)
+            figures("until the leader that is cut off steps down", stepped_down, None, 7.0, self.speed)
             figures("in sync again after healing", joined, None, 15.0, self.speed)
 
     def term(self):

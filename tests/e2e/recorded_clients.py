@@ -177,7 +177,7 @@ class Lonely:
         self.history, self.node, self.topic, self.partition = history, node, topic, partition
         self.taken, self.refused = 0, []
 
-    def send(self, seconds):
+    def send(self, seconds, acks=-1):
         """The error of the answer, or None: no answer in time."""
         value, began = self.history.value(), clock()
         operation = {"op": "send", "client": f"lonely{self.node.number}.{self.partition}.{value}", "from": began}
@@ -185,7 +185,7 @@ class Lonely:
         try:
             with socket.create_connection((self.node.host, self.node.port), timeout=seconds) as c:
                 data = batch([b"%d:" % value])
-                body = text(None) + i16(-1) + i32(int(seconds * 800)) + array([text(self.topic) + array([i32(self.partition) + blob(data)])])
+                body = text(None) + i16(acks) + i32(int(seconds * 800)) + array([text(self.topic) + array([i32(self.partition) + blob(data)])])
                 frame = i16(0) + i16(7) + i32(1) + text("lonely") + body
                 c.sendall(i32(len(frame)) + frame)
                 answer = exactly(c, struct.unpack(">i", exactly(c, 4))[0])

@@ -37,7 +37,8 @@ void hint_leaders(const Call& call, ProduceReply& response) {
   for (ProduceReply::TopicProduceResponse& t : response.responses) {
     for (ProducePartition& p : t.partition_responses) {
       if (p.error_code == 0) continue;
-      hint_leader(image, call.connection().listener, image.topic(t.name), p.index, p, response);
+      hint_leader(image, call.broker().config().node_id, call.connection().listener, image.topic(t.name),
+                  p.index, p, response);
     }
   }
 }

@@ -44,7 +44,7 @@ ListAnswer list_refused(int32_t index, ErrorCode code) {
   return a;
 }
 
-ListAnswer answer_one(const ListRequest& request, int16_t version,
+ListAnswer answer_one(const ListRequest& request, int16_t version, Now now,
                       const ListRequest::ListOffsetsPartition& asked, const PartitionRef& partition) {
   if (asked.timestamp < kEarliestLocal || version < version_of_special(asked.timestamp)) {
     return list_refused(asked.partition_index, ErrorCode::unsupported_version);
@@ -52,6 +52,7 @@ ListAnswer answer_one(const ListRequest& request, int16_t version,
   const partition::EpochCheck check{LeaderEpoch(asked.current_leader_epoch)};
   const auto isolation = request.isolation_level == 1 ? partition::Isolation::read_committed
                                                       : partition::Isolation::read_uncommitted;
+  if (partition->in_doubt(now)) return list_refused(asked.partition_index, ErrorCode::not_leader_or_follower);
   const Result<partition::Offsets> offsets = partition->offsets(check);
   if (!offsets.ok()) return list_refused(asked.partition_index, offsets.code());
 
@@ -107,7 +108,7 @@ void run_list(ListJob& job) {
       } else if (!job.partitions[t][i]) {
         out.partitions.push_back(list_refused(p.partition_index, job.absences[t][i]));
       } else {
-        out.partitions.push_back(answer_one(job.request, version, p, job.partitions[t][i]));
+        out.partitions.push_back(answer_one(job.request, version, job.call->now(), p, job.partitions[t][i]));
       }
     }
   }

@@ -2,11 +2,14 @@
 //   0 an empty list means all topics | 1 null means all; rack, controller, internal flag | 2 cluster id
 //   4 allow_auto_topic_creation | 5 offline replicas | 7 leader epoch | 8 topic authorized operations
 //   9 flexible | 10 topic ids in the response | 12 topics by id
-// Addresses are those of the listener that the request came in on.
+// Addresses are those of the listener that the request came in on. A broker that is cut off from the others
+// does not name itself: clients go to those that know more.
 //
 // A leader that has just refused a connection is about to be replaced: the answer waits for that, shortly.
 // Clients that were told of a leader that is gone, or that there is none, ask again only after up to a
 // second. As they may notice sooner than this broker does, who asks again waits for a moment in any case.
+#include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "broker/broker.h"
@@ -16,7 +19,7 @@
 namespace millrace::broker {
 namespace {
 
-constexpr int64_t kDoubtStepMs = 5;
+constexpr int64_t kNewsMs = 5;  // what a client has noticed is known here, too, after so long
 
 using MetadataTopic = wire::MetadataResponse::MetadataResponseTopic;
 
@@ -29,7 +32,9 @@ class MetadataRun {
     wire::MetadataResponse r;
     add_brokers(r);
     r.cluster_id = call_.broker().cluster_id();
-    r.controller_id = controller_for_clients(call_.view(), call_.broker().config().node_id).v;
+    const BrokerId self = call_.broker().config().node_id;
+    const BrokerId controller = controller_for_clients(call_.view(), self);
+    r.controller_id = (controller == self && call_.broker().standing().aside() ? kNoBroker : controller).v;
     const bool all = !request_.topics || (call_.version() == 0 && request_.topics->empty());
     if (all) {
       image_.topics().for_each(
@@ -47,6 +52,7 @@ class MetadataRun {
   void add_brokers(wire::MetadataResponse& r) const {
     image_.brokers().for_each([&](BrokerId id, const meta::BrokerRef& b) {
       if (!call_.view().names(*b, call_.now().mono_ms)) return;
+      if (id == call_.broker().config().node_id && call_.broker().standing().aside()) return;
       for (const meta::Endpoint& e : b->endpoints) {
         if (e.name == call_.connection().listener) r.brokers.push_back({id.v, e.host, e.port, b->rack});
       }
@@ -106,7 +112,7 @@ class MetadataRun {
                                                                    : ErrorCode::leader_not_available);
       }
       const bool here = p.leader == call_.broker().config().node_id;
-      if (here && offline_here(topic, out.partition_index)) {
+      if (here && (offline_here(topic, out.partition_index) || doubtful_here(topic, out.partition_index))) {
         out.error_code = static_cast<int16_t>(ErrorCode::leader_not_available);
         out.leader_id = -1;
       }
@@ -131,26 +137,50 @@ class MetadataRun {
     return p == nullptr || (*p)->offline();
   }
 
+  /// Another may lead it by now: who is sent elsewhere finds out.
+  bool doubtful_here(const meta::Topic& topic, int32_t number) const {
+    const PartitionRef* p = call_.view().partition(topic.id, number);
+    return p != nullptr && (*p)->in_doubt(call_.now());
+  }
+
   Call& call_;
   const wire::MetadataRequest& request_;
   const meta::Image& image_;
   int64_t doubt_until_ms_ = 0;
 };
 
-/// When the view changes, or it takes too long.
-void answer_later(const SharedCall& call, std::shared_ptr<wire::MetadataRequest> request, int64_t until_ms,
-                  std::shared_ptr<const View> seen) {
-  call->loop().call_after(
-      kDoubtStepMs, [call, request = std::move(request), until_ms, seen = std::move(seen)]() mutable {
-        if (call->shard().view == seen && call->connected() && call->now().mono_ms < until_ms)
-          return answer_later(call, std::move(request), until_ms, std::move(seen));
-        MetadataRun run(*call, *request);
-        const wire::MetadataResponse response = run.run();
-        if (run.doubt_until_ms() > call->now().mono_ms && call->connected())
-          return answer_later(call, std::move(request), run.doubt_until_ms(), call->shard().view);
-        call->reply(response);
-      });
-}
+/// A Metadata that waits for another view, at most until a given moment; then it looks again.
+class WaitingMetadata : public std::enable_shared_from_this<WaitingMetadata> {
+ public:
+  WaitingMetadata(Call call, wire::MetadataRequest request)
+      : call_(std::move(call)), request_(std::move(request)) {}
+
+  void wait(int64_t until_mono_ms) {
+    timer_ = call_.loop().call_after(std::max<int64_t>(until_mono_ms - call_.now().mono_ms, 0),
+                                     [self = shared_from_this()] {
+                                       self->timer_ = 0;
+                                       self->look();
+                                     });
+    wait_ = call_.shard().view_waits.add([weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->look();
+    });
+  }
+
+ private:
+  void look() {
+    call_.shard().view_waits.remove(wait_);
+    if (timer_ != 0) call_.loop().cancel(std::exchange(timer_, 0));
+    MetadataRun run(call_, request_);
+    const wire::MetadataResponse response = run.run();
+    if (run.doubt_until_ms() > call_.now().mono_ms && call_.connected()) return wait(run.doubt_until_ms());
+    call_.reply(response);
+  }
+
+  Call call_;
+  wire::MetadataRequest request_;
+  io::TimerId timer_ = 0;
+  uint64_t wait_ = 0;
+};
 
 }  // namespace
 
@@ -160,11 +190,10 @@ void handle(Call call, wire::MetadataRequest& request) {
   const bool for_news = request.topics && !request.topics->empty() &&
                         std::exchange(call.connection().asked_metadata, true) &&
                         call.view().image->brokers().size() > 1;
-  const int64_t until_ms = run.doubt_until_ms();
-  if (until_ms <= call.now().mono_ms && !for_news) return call.reply(response);
-  std::shared_ptr<const View> seen = call.shard().view;
-  answer_later(share(std::move(call)), std::make_shared<wire::MetadataRequest>(std::move(request)), until_ms,
-               std::move(seen));
+  const int64_t now_ms = call.now().mono_ms;
+  const int64_t until_ms = std::max(run.doubt_until_ms(), for_news ? now_ms + kNewsMs : now_ms);
+  if (until_ms <= now_ms) return call.reply(response);
+  std::make_shared<WaitingMetadata>(std::move(call), std::move(request))->wait(until_ms);
 }
 
 }  // namespace millrace::broker

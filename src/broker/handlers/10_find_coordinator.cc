@@ -39,6 +39,9 @@ CoordinatorAnswer coordinator_of(const Call& call, const std::string& key, int8_
   const meta::Partition& p = topic->partitions[static_cast<size_t>(number)];
   if (call.view().live_broker(p.leader) == nullptr)
     return refuse(ErrorCode::coordinator_not_available, "the group's partition has no leader now");
+  const PartitionRef* here = call.view().partition(topic->id, number);
+  if (here != nullptr && (*here)->in_doubt(call.now()))
+    return refuse(ErrorCode::coordinator_not_available, "another may coordinate this group by now");
   const meta::Endpoint* at = endpoint_of(image, p.leader, call.connection().listener);
   if (at == nullptr)
     return refuse(ErrorCode::coordinator_not_available, "the coordinator has no such listener");

@@ -19,8 +19,10 @@ struct LifeRig {
   std::deque<std::pair<control::RegisterBroker, RegisterDone>> registrations;
   std::vector<BrokerEpoch> registered;
   std::vector<Error> refused;
+  std::vector<int64_t> heard;  // since the rig began
   int serving = 0;
   LogIndex published{5};
+  const int64_t begun = clock.now().mono_ms;
   Lifecycle life{loop, clock, Trace(), BrokerId(3), links()};
 
   Lifecycle::Links links() {
@@ -39,6 +41,7 @@ struct LifeRig {
     l.published = [this] { return published; };
     l.offline_log_dirs = [] { return std::vector<Uuid>(); };
     l.interval_ms = [] { return int64_t{500}; };
+    l.on_heard = [this](int64_t asked) { heard.push_back(asked - begun); };
     l.on_registered = [this](BrokerEpoch e) { registered.push_back(e); };
     l.on_serving = [this] { ++serving; };
     l.on_refused = [this](const Error& e) { refused.push_back(e); };
@@ -98,6 +101,38 @@ TEST_CASE("a broker registers after it has caught up and serves when it is unfen
   CHECK(rig.beats.empty());
   rig.pass(10);
   CHECK(rig.beats.size() == 1);
+}
+
+TEST_CASE("a session is counted from when the controller was asked, not from its answer", "[lifecycle]") {
+  LifeRig rig;
+  rig.serve();
+  CHECK(rig.heard == std::vector<int64_t>{0, 0});  // the registration and the first heartbeat
+  rig.pass(500);
+  rig.pass(200);
+  (void)rig.beat(control::BrokerHeartbeatReply{{}, true, false, false});
+  CHECK(rig.heard.back() == 500);
+  rig.pass(500);
+  // Lost: nothing is known of it.
+  (void)rig.beat(Error(ErrorCode::timed_out, ""));
+  CHECK(rig.heard.size() == 3);
+  rig.pass(100);
+  // Told that it is not known any more is not heard.
+  (void)rig.beat(control::BrokerHeartbeatReply{{ErrorCode::stale_broker_epoch, ""}, false, true, false});
+  CHECK(rig.heard.size() == 3);
+  rig.pass(100);
+  (void)rig.enroll(control::RegisterBrokerReply{{}, BrokerEpoch(9)});
+  CHECK(rig.heard.back() == 1'400);
+}
+
+TEST_CASE("whoever was the whole cluster has a session from when another leads it", "[lifecycle]") {
+  LifeRig rig;
+  rig.life.adopt(BrokerEpoch(4));
+  rig.pass(5'000);
+  CHECK(rig.heard.empty());
+  rig.life.on_controller_changed(true, true);
+  CHECK(rig.heard.empty());
+  rig.life.on_controller_changed(true, false);
+  CHECK(rig.heard == std::vector<int64_t>{5'000});
 }
 
 TEST_CASE("a registration is repeated while another broker has the id", "[lifecycle]") {

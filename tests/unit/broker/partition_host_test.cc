@@ -141,6 +141,27 @@ TEST_CASE("a damaged partition is copied anew once others have it, and what was 
                      [&](const std::string& f) { return f.starts_with(path + "/"); }));
 }
 
+TEST_CASE("a log that ends before what was committed is told to the controller", "[broker]") {
+  HostRig r;
+  r.populate();  // one record each
+  REQUIRE(r.open().ok());
+  const auto open_with = [&](int32_t partition, int64_t committed, bool clean) {
+    Result<PartitionHost::OpenPlan> plan = r.host->plan(r.spec(partition, false));
+    REQUIRE(plan.ok());
+    plan->high_watermark = Offset(committed);  // as the checkpoint had it
+    plan->clean = clean;
+    const Result<PartitionRef> opened = r.host->open(*plan);
+    REQUIRE(opened.ok());
+    r.host->opened(*plan, **opened);
+  };
+  open_with(0, 1, false);
+  CHECK(r.host->unsynced().empty());
+  open_with(1, 2, true);
+  CHECK(r.host->unsynced().empty());
+  open_with(2, 2, false);
+  CHECK(r.host->unsynced() == std::set<log::CommitKey>{{r.topic, PartitionId(2)}});
+}
+
 TEST_CASE("new partitions go where there is room", "[broker]") {
   HostRig r;
   REQUIRE(r.open().ok());
