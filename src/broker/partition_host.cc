@@ -519,8 +519,9 @@ void PartitionHost::forget(const partition::Partition& partition) {
 void PartitionHost::opened(const OpenPlan& plan, const partition::Partition& partition) {
   found_.erase({plan.spec.name.topic, plan.spec.name.partition});
   if (plan.clean || plan.high_watermark <= partition.usage().offsets.log_end) return;
-  trace_.warn("{} ends at {}, though records below {} were committed: it was not synced when the broker ended",
-              plan.spec.name.text(), partition.usage().offsets.log_end.v, plan.high_watermark.v);
+  trace_.warn(
+      "{} ends at {}, though records below {} were committed: it was not synced when the broker ended",
+      plan.spec.name.text(), partition.usage().offsets.log_end.v, plan.high_watermark.v);
   unsynced_.insert({plan.spec.topic_id, plan.spec.name.partition});
 }
 
