@@ -166,6 +166,9 @@ if [ -n "$release" ]; then
       suite replication build/zoo/venv/bin/python tests/e2e/replication.py --seconds 40
       suite failover build/zoo/venv/bin/python tests/e2e/failover.py --short
       suite cluster-operation build/zoo/venv/bin/python tests/e2e/cluster_operation.py
+      if [ -n "$zoo" ]; then  # whose clients it runs
+        suite rolling build/zoo/venv/bin/python tests/e2e/rolling.py rolling --clients java-4,confluent,franz-go,kafkajs --calm 1
+      fi
       suite chaos build/zoo/venv/bin/python tests/chaos/run --seed 1 --minutes 5
     else
       skip compaction 'confluent-kafka could not be installed (see kill9-install.log)'

@@ -47,10 +47,15 @@ void Broker::try_passing(std::shared_ptr<Passing> passing) {
     });
   };
   if (stopping_ || env_.clock->now().mono_ms >= passing->deadline_ms) return run_here();
-  if (ledger_.leading()) return on_forward(passing->request, reply);
   const auto again = [this, passing] {
     env_.control_loop->call_after(kPassRetryMs, [this, passing] { try_passing(passing); });
   };
+  if (ledger_.leading()) {
+    return on_forward(passing->request, [reply, again](const ledger::ForwardReply& r) {
+      if (r.error == ErrorCode::not_controller) return again();
+      reply(r);
+    });
+  }
   if (leader_ == kNoBroker || leader_ == config_.node_id) return again();
   peers_.ask(leader_, ledger::kForwardApi, ledger::encode(passing->request), kOneAskMs,
              [this, reply, again](Result<MutableByteView> bytes) {
@@ -85,9 +90,13 @@ void Broker::on_forward(ledger::ForwardRequest request,
     return;
   }
   Shard& shard = *shards_[next_forward_loop_++ % shards_.size()];
+  // If another node leads meanwhile, this one says "not the controller" about what it could not finish:
+  // nobody is told, the next one is asked. (Whoever removes the leader's own vote ends its reign by it.)
+  const auto api = static_cast<wire::ApiKey>(request.api_key);
+  const bool outlives = api == wire::ApiKey::add_raft_voter || api == wire::ApiKey::remove_raft_voter;
   auto shared = std::make_shared<ledger::ForwardRequest>(std::move(request));
-  shard.loop->post([this, &shard, shared, done = std::move(done)] {
-    run_forwarded(shard, *shared, ForwardSink([this, done](std::optional<Bytes> body) {
+  shard.loop->post([this, &shard, shared, outlives, term = ledger_.runner().term(), done = std::move(done)] {
+    run_forwarded(shard, *shared, ForwardSink([this, outlives, term, done](std::optional<Bytes> body) {
                     auto reply = std::make_shared<ledger::ForwardReply>();
                     if (body) {
                       reply->body = Slice::copy_of(*body);
@@ -95,7 +104,12 @@ void Broker::on_forward(ledger::ForwardRequest request,
                       reply->error = ErrorCode::invalid_request;
                     }
                     // Told when all brokers that clients may ask next know of it.
-                    env_.control_loop->post([this, reply, done] {
+                    env_.control_loop->post([this, outlives, term, reply, done] {
+                      const bool over = !ledger_.leading() || ledger_.runner().term() != term;
+                      if (over && !outlives) {
+                        reply->error = ErrorCode::not_controller;
+                        return done(*reply);
+                      }
                       reply->applied_index = ledger_.published();
                       convergence_.when_published(reply->applied_index, living_others(),
                                                   [reply, done] { done(*reply); });

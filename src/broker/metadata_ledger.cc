@@ -14,6 +14,9 @@ constexpr size_t kSnapshotEveryBytes = 20 << 20;
 // A decision that need not be one entry is cut: so that no entry keeps others waiting.
 constexpr size_t kRecordsPerEntry = 1'000;
 constexpr int64_t kTickMinMs = 10;
+// A tick so late says that this node did not run. What brokers said meanwhile waits to be read: before that
+// nobody's session is over.
+constexpr int64_t kStoodStillMs = 500;
 constexpr int64_t kTickMaxMs = 250;  // what is asked meanwhile may make something due sooner
 
 // Everything that either image has.
@@ -64,8 +67,10 @@ Status MetadataLedger::append(std::span<const meta::Record> records, bool atomic
 void MetadataLedger::arm_tick(int64_t at_mono_ms) {
   const int64_t wait_ms = std::clamp<int64_t>(at_mono_ms - env_.clock->now().mono_ms, kTickMinMs, kTickMaxMs);
   if (tick_timer_ != 0) env_.loop->cancel(tick_timer_);
-  tick_timer_ = env_.loop->call_after(wait_ms, [this] {
+  tick_timer_ = env_.loop->call_after(wait_ms, [this, due_ms = env_.clock->now().mono_ms + wait_ms] {
     tick_timer_ = 0;
+    const int64_t late_ms = env_.clock->now().mono_ms - due_ms;
+    if (late_ms >= kStoodStillMs) return arm_tick(env_.clock->now().mono_ms + kTickMaxMs);
     tick();
   });
 }

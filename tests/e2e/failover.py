@@ -143,7 +143,8 @@ class Run:
                 threads = [threading.Thread(target=lonely.send, args=(self.arguments.pause + 12,)) for _ in range(8)]
                 for t in threads:
                     t.start()
-                moved = eventually(lambda: self.cluster.leader(s.topic, led[0]) not in (-1, leader), self.arguments.pause)
+                one = next(n for n in self.cluster.nodes.values() if n.runs and n.number != leader)
+                moved = eventually(lambda: one.leaders(s.topic).get(led[0], -1) not in (-1, leader), self.arguments.pause, 0.1)
                 self.checks.that("pause: another leads", moved)
                 time.sleep(max(0.0, at + self.arguments.pause - time.monotonic()))
                 node.resume()
