@@ -205,11 +205,6 @@ void Consumer::pump() {
 }
 
 void Consumer::fetch_from(int32_t leader, std::vector<TopicPartition> partitions) {
-  // A fetch from another leader may have failed a moment ago, at once, and with it what was known.
-  for (const TopicPartition& where : partitions) {
-    const TopicInfo* topic = client_.view().topic(where.topic);
-    if (topic == nullptr || topic->partition(where.partition) == nullptr) return look_for_leader(where.topic);
-  }
   wire::FetchRequest request;
   request.max_wait_ms = options_.fetch_wait_ms;
   request.min_bytes = 1;
@@ -219,7 +214,7 @@ void Consumer::fetch_from(int32_t leader, std::vector<TopicPartition> partitions
   options.request_timeout_ms = options_.fetch_wait_ms + kFetchSlackMs;
   options.timeout_ms = options.request_timeout_ms;
   options.repeat_after_loss = false;
-  // A fetch that failed at once may have made the client forget a topic since the caller looked.
+  // A fetch from another leader may have failed a moment ago, at once, and with it what was known.
   std::set<std::string> forgotten;
   std::erase_if(partitions, [this, &forgotten](const TopicPartition& where) {
     const TopicInfo* topic = client_.view().topic(where.topic);

@@ -54,7 +54,10 @@ struct FetchEntry {
   bool known_offsets = false;
   std::optional<partition::Partition::EpochEnd> diverging;
   partition::Fetched found;
-  size_t cold_limit = 0;   // bytes of it that are wanted from the medium; 0: nothing
+  size_t cold_limit = 0;  // bytes of it that are wanted from the medium; 0: nothing
+  // ... or one batch that is larger, as the look would have taken it: a read that took less would find
+  // nothing, and the next look would ask for it again.
+  bool cold_exceeds = false;
   Slice verified;          // what came from there
   bool settled = false;    // read from there: not looked at again
   bool throttled = false;  // a replica that is not in sync, held to leader.replication.throttled.rate
@@ -199,7 +202,7 @@ class FetchRun final : public partition::DataWaiter,
     bool refused = false;
     for (size_t i = 0; i < entries_.size(); ++i) {
       FetchEntry& e = entries_[i];
-      const bool first = total_ == 0 && reads->empty();
+      const bool first = e.cold_exceeds && reads->empty();
       if (e.cold_limit == 0 || (room == 0 && !first)) continue;
       const size_t limit = std::max<size_t>(std::min(e.cold_limit, room), first ? 1 : 0);
       ColdReadBudget::Share share = ColdReadBudget::take(call_.broker().cold_reads(), limit);
@@ -420,7 +423,10 @@ class FetchRun final : public partition::DataWaiter,
     e.known_offsets = e.offsets.log_end > Offset(0) || fetched.ok();
     e.error = fetched.code();
     if (!fetched.ok()) return;
-    if (fetched->cold && !held_back) e.cold_limit = std::max<size_t>(limit, 1);
+    if (fetched->cold && !held_back) {
+      e.cold_limit = std::max<size_t>(limit, 1);
+      e.cold_exceeds = may_exceed;
+    }
     e.found = std::move(*fetched);
   }
 
