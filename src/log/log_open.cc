@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <unordered_map>
+#include <vector>
 
 #include "log/file_names.h"
 #include "log/log.h"
@@ -17,6 +19,8 @@ namespace {
 constexpr size_t kEpochFileBytesMax = 16u << 20;
 constexpr size_t kSnapshotBytesMax = 512u << 20;
 constexpr size_t kReplayWindow = 256 * 1024;
+constexpr uint64_t kRecallBytes =
+    1u << 20;  // before a snapshot, looked through for what producers may repeat
 
 }  // namespace
 
@@ -553,6 +557,43 @@ Status Log::rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStat
     trace_.warn("{}: snapshot at {} is unusable: {}", directory_, at.v, loaded.error().message);
     remove_snapshots(at, at + 1);
   }
+  // A snapshot tells the last batch of each producer, but up to five may be in flight, appended and not
+  // answered, and come again: to a broker that has just started and leads now. Those before the last are
+  // looked up where they lie, as far back as a bounded look reaches. What cannot be read is not known.
+  const auto recall = [&](Offset end) -> Status {
+    const size_t i = segment_index_of(end - 1);
+    Segment& segment = *segments_[i];
+    if (segment.empty() || producers_.size() == 0) return {};
+    bool would_block = false;
+    const Result<std::optional<Place>> last = locate(i, end - 1, ReadMode::may_block, would_block);
+    if (!last || !*last) return {};
+    uint64_t begin = 0;
+    if ((*last)->position > kRecallBytes) {
+      const auto entry = segment.offset_index().floor_position((*last)->position - kRecallBytes);
+      if (entry) begin = static_cast<uint64_t>(entry->position);
+    }
+    std::unordered_map<ProducerId, std::vector<BatchHeader>> recent;
+    BatchScanner scanner(*segment.file(), begin, segment.size_bytes(), scratch_, kReplayWindow);
+    while (true) {
+      const Result<bool> more = scanner.next();
+      if (!more || !*more || scanner.header().base_offset >= end) break;
+      const BatchHeader& h = scanner.header();
+      if (!h.has_producer() || h.is_control() || h.base_sequence < 0) continue;
+      const ProducerEntry* known = producers_.find(h.producer_id);
+      if (known == nullptr || known->in_transaction() || h.is_transactional()) continue;
+      if (known->epoch != h.producer_epoch) continue;
+      std::vector<BatchHeader>& batches = recent[h.producer_id];
+      if (batches.size() == kProducerBatchesKept) batches.erase(batches.begin());
+      batches.push_back(h);
+    }
+    for (const auto& [id, batches] : recent) {
+      const ProducerEntry* known = producers_.find(id);
+      if (known->batch_count == 0 || batches.back().last_sequence() != known->last_sequence()) continue;
+      for (const BatchHeader& h : batches) producers_.apply_data(h, wall_ms);
+    }
+    return {};
+  };
+  if (from > segments_.front()->base_offset()) TRY(recall(from));
   return replay(
       producers_, from, Offset(INT64_MAX), wall_ms,
       [](Segment& segment, const AbortedTxn& txn) { return segment.note_aborted(txn); }, stats);

@@ -280,11 +280,14 @@ void Member::poll() {
 }
 
 void Member::note_assignment(int64_t now) {
-  if (consumer_->member() == nullptr || !consumer_->member()->stable() || !consumer_->assigned()) return;
-  const int32_t generation = consumer_->member()->identity().generation;
-  if (generation == generation_) return;
-  generation_ = generation;
+  const client::GroupMember* member = consumer_->member();
+  // What was just polled may be of an assignment that is over already, and was never noted.
+  const bool settled = member != nullptr && member->stable() && consumer_->assigned();
+  const int32_t generation = settled ? member->identity().generation : -1;
+  if (generation == generation_ && settled) return;
   reset_ = true;
+  generation_ = generation;
+  if (!settled) return;
   std::vector<Entry> entries;
   for (const auto& [where, offset] : consumer_->positions())
     entries.push_back({where.topic, where.partition});

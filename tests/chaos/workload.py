@@ -44,7 +44,7 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self.label, self.book, self.topic, self.partitions, self.rate, self.keys = name, book, topic, partitions, rate, keys
         self.random, self.ending, self.unanswered = random.Random(f"{name} {arguments.seed}"), threading.Event(), {}
-        self.idempotent = settings.get("enable.idempotence", False)
+        self.idempotent, self.failed = settings.get("enable.idempotence", False), False
         self.certain = settings["acks"] == "all"
         self.producer = Producer({"bootstrap.servers": arguments.bootstrap, "request.timeout.ms": 5_000, "linger.ms": 5,
                                   "message.timeout.ms": 90_000, "queue.buffering.max.messages": 4_000, **QUIET, **settings,
@@ -69,7 +69,9 @@ class Writer(threading.Thread):
                 self.note(value, "info", to=clock())
                 self.book.counts["unknown"] += 1
             else:
-                self.note(value, "ok" if self.certain else "info", message.offset() if self.certain else None, to=clock())
+                # A batch that a later one proved to be there is answered without an offset.
+                offset = message.offset() if self.certain and message.offset() >= 0 else None
+                self.note(value, "ok" if self.certain else "info", offset, to=clock())
                 self.book.counts["acknowledged"] += 1
 
         self.unanswered[value] = (p, began, key)
@@ -78,6 +80,9 @@ class Writer(threading.Thread):
                                   on_delivery=delivered)
         except BufferError:
             del self.unanswered[value]  # it never left
+        except KafkaException:
+            del self.unanswered[value]
+            raise
 
     def run(self):
         p, next_at = 0, time.monotonic()
@@ -86,13 +91,20 @@ class Writer(threading.Thread):
             next_at = max(next_at, now - 0.1)
             while next_at <= now:
                 p = (p + 1) % self.partitions
-                self.send(p)
+                try:
+                    self.send(p)
+                except KafkaException as e:  # a fatal error: an idempotent producer gives up for good
+                    print(f"WRONG {self.label}: {e}", flush=True)
+                    self.failed = True
+                    return
                 next_at += 1 / self.rate
             self.producer.poll(0.01)
 
     def finish(self, seconds):
         self.ending.set()
         self.join()
+        if self.failed:
+            self.producer.purge()
         self.producer.flush(seconds)
         left = len(self.unanswered)
         for value in list(self.unanswered):

@@ -200,7 +200,7 @@ TEST_CASE("producers expire, unless in a transaction, and their number is bounde
   CHECK(f.log->producers().find(ProducerId(10)) == nullptr);
 }
 
-TEST_CASE("duplicate window after a restart: five from a replay, one from a snapshot") {
+TEST_CASE("duplicate window after a restart: five, from a replay, or from before the snapshot") {
   Fixture f;
   f.open();
   for (int i = 0; i < 5; ++i) f.append(idempotent(i));
@@ -208,12 +208,18 @@ TEST_CASE("duplicate window after a restart: five from a replay, one from a snap
     f.reopen_unclean(Offset(0));
     for (int i = 0; i < 5; ++i) CHECK(f.append(idempotent(i)).duplicate);
   }
-  SECTION("clean: the snapshot holds the last batch") {
+  SECTION("clean: the snapshot holds the last batch, the log those before it") {
     f.reopen_clean();
     CHECK(f.stats.snapshot_used == Offset(5));
     CHECK(f.stats.batches_replayed == 0);
-    CHECK(f.append(idempotent(4)).duplicate);
-    CHECK(f.append_error(idempotent(3)) == ErrorCode::out_of_order_sequence_number);
+    for (int i = 0; i < 5; ++i) CHECK(f.append(idempotent(i)).duplicate);
+  }
+  SECTION("clean, with a younger batch behind it") {
+    f.reopen_clean();
+    f.append(idempotent(5));
+    CHECK(f.append_error(idempotent(0)) == ErrorCode::out_of_order_sequence_number);
+    for (int i = 1; i < 6; ++i) CHECK(f.append(idempotent(i)).duplicate);
+    return;
   }
   CHECK_FALSE(f.append(idempotent(5)).duplicate);
 }
