@@ -16,7 +16,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MILLRACE = os.environ.get("MILLRACE_BIN") or str(ROOT / "build/release/millrace")
 KAFKA_LIBS = ROOT / "build/zoo/java/tools"
-START_SECONDS_MAX = 120
+START_SECONDS_MAX = 300
 STOP_SECONDS_MAX = 30
 CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "KAFKA_")) and k != "CLUSTER_ID"}
 LOG4J = """<?xml version="1.0" encoding="UTF-8"?>

@@ -164,7 +164,11 @@ bool ServerConnection::send_ready(int64_t& mute_ms) {
     Slot s = std::move(slots_.front());
     slots_.pop_front();
     ++first_slot_;
-    if (!s.silent) out.append(std::move(s.response));
+    if (!s.silent && out.empty()) {
+      out = std::move(s.response);  // with its memory
+    } else if (!s.silent) {
+      out.append(std::move(s.response));
+    }
     mute_ms = std::max(mute_ms, s.mute_ms);
     last = s.last;
   }

@@ -6,7 +6,7 @@
 // Run to completion: validated, appended and, unless acks=all, answered on the loop that read it. With
 // acks=all the reply is data that waits for commits, with one deadline; so is any reply whose append reached
 // flush.messages.
-#include <unordered_set>
+#include <algorithm>
 
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
@@ -188,9 +188,9 @@ class PendingProduce final : public partition::CommitWaiter,
   void wait(const std::vector<AwaitedCommit>& awaited, std::vector<SleepingProduce> sleeping,
             int64_t timeout_ms, bool failed) {
     failed_ = failed;
-    waiting_ = awaited.size() + sleeping.size();
-    for (const AwaitedCommit& a : awaited) tags_.push_back(a.tag);
-    for (const SleepingProduce& s : sleeping) tags_.push_back(s.tag);
+    waiting_.reserve(awaited.size() + sleeping.size());
+    for (const AwaitedCommit& a : awaited) waiting_.push_back(a.tag);
+    for (const SleepingProduce& s : sleeping) waiting_.push_back(s.tag);
     for (const AwaitedCommit& a : awaited) await(a);
     for (SleepingProduce& s : sleeping) {
       const PartitionRef partition = s.partition;
@@ -206,9 +206,8 @@ class PendingProduce final : public partition::CommitWaiter,
     if (answered_) return;
     ProducePartition& p = at(tag);
     p.error_code = static_cast<int16_t>(wire_code(outcome));
-    done_.insert(tag);
     if (outcome != ErrorCode::none) p.base_offset = -1;
-    if (--waiting_ == 0) answer();
+    settle(tag);
   }
 
   /// Nothing is left to wait for.
@@ -252,8 +251,16 @@ class PendingProduce final : public partition::CommitWaiter,
       await(awaited.front());
       return;
     }
-    done_.insert(s.tag);
-    if (--waiting_ == 0) answer();
+    settle(s.tag);
+  }
+
+  // Nothing more is awaited for it; the last one answers. They come about in the order in which they were
+  // asked.
+  void settle(uint64_t tag) {
+    const auto it = std::find(waiting_.begin() + static_cast<ptrdiff_t>(settled_), waiting_.end(), tag);
+    ASSERT(it != waiting_.end());
+    std::swap(*it, waiting_[settled_++]);
+    if (settled_ == waiting_.size()) answer();
   }
 
   void start_deadline(int64_t timeout_ms) {
@@ -267,9 +274,8 @@ class PendingProduce final : public partition::CommitWaiter,
   }
   void on_deadline() {
     timer_ = 0;
-    for (const uint64_t tag : tags_) {
-      if (done_.contains(tag)) continue;
-      ProducePartition& p = at(tag);
+    for (size_t i = settled_; i < waiting_.size(); ++i) {
+      ProducePartition& p = at(waiting_[i]);
       p.error_code = static_cast<int16_t>(ErrorCode::request_timed_out);  // the data stays
       p.base_offset = -1;
     }
@@ -279,9 +285,8 @@ class PendingProduce final : public partition::CommitWaiter,
   Call call_;
   const int16_t acks_;
   ProduceReply response_;
-  size_t waiting_ = 0;
-  std::vector<uint64_t> tags_;
-  std::unordered_set<uint64_t> done_;
+  std::vector<uint64_t> waiting_;  // tags; those before settled_ no longer
+  size_t settled_ = 0;
   io::TimerId timer_ = 0;
   bool failed_ = false;
   bool answered_ = false;

@@ -49,7 +49,21 @@ Status create_topic(const PerfLoad& options, Session& session) {
   return {};
 }
 
-/// The topic when all its partitions have leaders.
+using Offsets = std::map<client::TopicPartition, client::OffsetAt>;
+
+Result<Offsets> offsets_at(Session& session, const client::TopicInfo& topic, int64_t when) {
+  std::map<client::TopicPartition, int64_t> asked;
+  for (const client::PartitionInfo& p : topic.partitions) asked[{topic.name, p.id}] = when;
+  TRY_ASSIGN(Offsets found, session.wait<Offsets>([&](client::Done<Offsets> done) {
+    client::list_offsets(session.client(), asked, false, session.timeout_ms(), std::move(done));
+  }));
+  for (const auto& [tp, at] : found) {
+    if (at.error != ErrorCode::none) return Error(at.error, to_string(tp));
+  }
+  return found;
+}
+
+/// The topic when all its partitions have leaders that serve them.
 Result<client::TopicInfo> led_topic(const PerfLoad& options, Session& session) {
   const int64_t deadline = session.mono_ms() + session.timeout_ms();
   for (;;) {
@@ -60,7 +74,8 @@ Result<client::TopicInfo> led_topic(const PerfLoad& options, Session& session) {
                           !topic->partitions.empty() &&
                           std::all_of(topic->partitions.begin(), topic->partitions.end(),
                                       [](const client::PartitionInfo& p) { return p.leader >= 0; });
-    if (complete) return *topic;
+    // A leader that was only just named may not know it yet.
+    if (complete && offsets_at(session, *topic, client::kLatest).ok()) return *topic;
     if (session.mono_ms() > deadline) {
       return topic.ok() ? Error(ErrorCode::timed_out, options.topic + ": partitions without leaders")
                         : topic.error();
@@ -185,20 +200,6 @@ Status add_producers(const PerfLoad& options, Session& session, const std::map<i
                                           options.in_flight, options.run.rate <= 0, run.calls_tally()));
   }
   return {};
-}
-
-using Offsets = std::map<client::TopicPartition, client::OffsetAt>;
-
-Result<Offsets> offsets_at(Session& session, const client::TopicInfo& topic, int64_t when) {
-  std::map<client::TopicPartition, int64_t> asked;
-  for (const client::PartitionInfo& p : topic.partitions) asked[{topic.name, p.id}] = when;
-  TRY_ASSIGN(Offsets found, session.wait<Offsets>([&](client::Done<Offsets> done) {
-    client::list_offsets(session.client(), asked, false, session.timeout_ms(), std::move(done));
-  }));
-  for (const auto& [tp, at] : found) {
-    if (at.error != ErrorCode::none) return Error(at.error, to_string(tp));
-  }
-  return found;
 }
 
 Status add_consumers(const PerfLoad& options, Session& session, const client::TopicInfo& topic,
