@@ -571,27 +571,30 @@ size_t PartitionHost::directory_index(const std::string& path) const {
 
 // What is known of partitions that lie there but were not opened (damaged ones) stays known: without it the
 // next start would take their damage for a torn tail.
-void PartitionHost::keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
-                                log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const {
+void PartitionHost::keep_absent(size_t directory, Checkpoints& sheet) const {
   const Checkpoints& known = checkpoints_[directory];
+  const auto keep = [](const log::TopicPartition& key, const auto& from, auto& to) {
+    if (const auto it = from.find(key); it != from.end()) to[key] = it->second;
+  };
   for (const auto& [key, recovery_point] : known.recovery_points) {
-    if (recovery_points.contains(key)) continue;
+    if (sheet.recovery_points.contains(key)) continue;
     if (!disk_.exists(directories_[directory]->partition_path(key.topic, key.partition))) continue;
-    recovery_points[key] = recovery_point;
-    if (const auto s = known.log_starts.find(key); s != known.log_starts.end()) log_starts[key] = s->second;
+    sheet.recovery_points[key] = recovery_point;
+    keep(key, known.log_starts, sheet.log_starts);
+    keep(key, known.cleaned_ends, sheet.cleaned_ends);
+    keep(key, known.high_watermarks, sheet.high_watermarks);
     if (!known.topic_ids) continue;
-    if (const auto t = known.topic_ids->find(key); t != known.topic_ids->end()) topic_ids[key] = t->second;
+    keep(key, *known.topic_ids, *sheet.topic_ids);
+    const auto topic = known.topic_ids->find(key);
+    if (topic == known.topic_ids->end() || !journals_[directory]) continue;
+    // The checkpoint that is written now answers the cap.
+    const auto noted = journals_[directory]->known({topic->second, key.partition});
+    if (noted && noted->recovery_cap)
+      sheet.recovery_points[key] = std::min(recovery_point, *noted->recovery_cap);
   }
 }
 
 Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partitions) const {
-  struct Sheet {
-    log::OffsetCheckpoint recovery_points;
-    log::OffsetCheckpoint log_starts;
-    log::OffsetCheckpoint high_watermarks;
-    log::TopicIdCheckpoint topic_ids;
-    log::OffsetCheckpoint cleaned_ends;  // of compacted logs
-  };
   Status outcome;
   // Durable ends first: the recovery point never runs ahead of them. And caps that were set before the
   // recovery points below are read are answered by them.
@@ -600,7 +603,8 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     serials.push_back(journals_[i] == nullptr ? 0 : journals_[i]->serial());
     if (!states_[i]->failed() && journals_[i]) (void)journals_[i]->flush();  // told where it fails
   }
-  std::vector<Sheet> sheets(directories_.size());
+  std::vector<Checkpoints> sheets(directories_.size());
+  for (Checkpoints& sheet : sheets) sheet.topic_ids.emplace();
   for (const PartitionRef& p : partitions) {
     const size_t i = directory_index(p->directory());
     ASSERT(i < sheets.size());
@@ -610,12 +614,12 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
     sheets[i].recovery_points[key] = usage.recovery_point;
     sheets[i].log_starts[key] = usage.offsets.log_start;
     sheets[i].high_watermarks[key] = usage.offsets.high_watermark;
-    sheets[i].topic_ids[key] = p->topic_id();
+    (*sheets[i].topic_ids)[key] = p->topic_id();
     if (p->config()->log.compact_policy) sheets[i].cleaned_ends[key] = usage.cleaned_end;
   }
   for (size_t i = 0; i < sheets.size(); ++i) {
     if (states_[i]->failed()) continue;
-    keep_absent(i, sheets[i].recovery_points, sheets[i].log_starts, sheets[i].topic_ids);
+    keep_absent(i, sheets[i]);
   }
   for (size_t i = 0; i < sheets.size(); ++i) {
     if (states_[i]->failed()) continue;
@@ -624,7 +628,7 @@ Status PartitionHost::write_checkpoints(const std::vector<PartitionRef>& partiti
       TRY(directories_[i]->write_checkpoint(log::kRecoveryPointCheckpoint, sheets[i].recovery_points));
       TRY(directories_[i]->write_checkpoint(log::kLogStartCheckpoint, sheets[i].log_starts));
       TRY(directories_[i]->write_checkpoint(log::kHighWatermarkCheckpoint, sheets[i].high_watermarks));
-      TRY(directories_[i]->write_topic_ids(sheets[i].topic_ids));
+      TRY(directories_[i]->write_topic_ids(*sheets[i].topic_ids));
       TRY(directories_[i]->write_checkpoint(log::kCleanerCheckpoint, sheets[i].cleaned_ends));
       return journals_[i]->checkpointed(serials[i]);
     };

@@ -178,8 +178,7 @@ class PartitionHost {
   int64_t probe_sync_us(const std::string& directory) const;
   Status agree_on_cluster(const Params& params);
   const log::RestingLog* at_rest(size_t directory, const Spec& spec) const;
-  void keep_absent(size_t directory, log::OffsetCheckpoint& recovery_points,
-                   log::OffsetCheckpoint& log_starts, log::TopicIdCheckpoint& topic_ids) const;
+  void keep_absent(size_t directory, Checkpoints& sheet) const;
   Status open_directory(const Params& params, size_t index);
   /// Error: corrupt, if it lies in two.
   Status choose_directory(const log::TopicPartition& key, const Uuid& topic_id, OpenPlan& plan);

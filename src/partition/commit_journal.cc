@@ -174,10 +174,14 @@ Status CommitJournal::lower(const log::CommitKey& key, Offset end) {
     const std::lock_guard lock(mutex_);
     capped_[key] = ++serial_;
   }
-  const std::pair<log::CommitKey, Offset> cap{key, end};
+  // A cap that no checkpoint has answered yet still holds: leader epochs beyond it may not be on disk.
+  const auto before = file_->caps().find(key);
+  const std::pair<log::CommitKey, Offset> cap{
+      key, before == file_->caps().end() ? end : std::min(before->second, end)};
   TRY(judge(file_->record_caps({&cap, 1}, false)));
-  if (const auto start = file_->starts().find(key); start != file_->starts().end() && start->second > end)
-    TRY(judge(file_->record_starts({&cap, 1}, false)));
+  const std::pair<log::CommitKey, Offset> start{key, end};
+  if (const auto known = file_->starts().find(key); known != file_->starts().end() && known->second > end)
+    TRY(judge(file_->record_starts({&start, 1}, false)));
   Changes changes;
   {
     const std::lock_guard lock(mutex_);

@@ -1,5 +1,8 @@
 #include "broker/partition_host.h"
 
+#include "log/checkpoints.h"
+#include "log/commit_file.h"
+
 #include "log/partition_metadata.h"
 #include "support/catch.h"
 #include "support/manual_loop.h"
@@ -160,6 +163,24 @@ TEST_CASE("a log that ends before what was committed is told to the controller",
   CHECK(r.host->unsynced().empty());
   open_with(2, 2, false);
   CHECK(r.host->unsynced() == std::set<log::CommitKey>{{r.topic, PartitionId(2)}});
+}
+
+TEST_CASE("the checkpoint of a partition that does not open answers the cap of its recovery point",
+          "[broker]") {
+  HostRig r;
+  const std::vector<Uuid> ids = r.populate();
+  REQUIRE(r.files.has("/a/t-0/00000000000000000000.log"));
+  const log::TopicPartition key{"t", PartitionId(0)};
+  r.files.put("/a/recovery-point-offset-checkpoint", to_bytes(log::encode_checkpoint({{key, Offset(26)}})));
+  r.files.put("/a/topic-id-checkpoint", to_bytes(log::encode_topic_ids({{key, r.topic}})));
+  const std::pair<log::CommitKey, Offset> cap{{r.topic, PartitionId(0)}, Offset(23)};
+  r.files.put("/a/commit-file", log::CommitFile::encode_caps({&cap, 1}));
+  REQUIRE(r.open().ok());
+  r.host->expect(ids);
+  REQUIRE(r.host->begin_serving().ok());
+  REQUIRE(r.host->write_checkpoints({}).ok());
+  CHECK(r.files.content("/a/recovery-point-offset-checkpoint") ==
+        to_bytes(log::encode_checkpoint({{key, Offset(23)}})));
 }
 
 TEST_CASE("new partitions go where there is room", "[broker]") {

@@ -139,6 +139,16 @@ TEST_CASE("a cap of the recovery point goes when the checkpoint file was written
   CHECK_FALSE(r.journal->known(JournalRig::key(1))->recovery_cap);
 }
 
+TEST_CASE("a second truncation further up leaves the cap of the first", "[journal]") {
+  JournalRig r;
+  REQUIRE(r.journal->lower(JournalRig::key(0), Offset(5)).ok());
+  REQUIRE(r.journal->lower(JournalRig::key(0), Offset(9)).ok());
+  r.files.crash();
+  r.open();
+  CHECK(r.journal->known(JournalRig::key(0))->recovery_cap == Offset(5));
+  CHECK(r.journal->known(JournalRig::key(0))->durable_end == Offset(9));
+}
+
 TEST_CASE("a failed sync of the commit file fences the directory, once", "[journal]") {
   JournalRig r;
   r.journal->note(JournalRig::key(0), Offset(1));
