@@ -104,10 +104,11 @@ func (h *handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama
 	}
 }
 
-// closed: sarama tells its user of each connection that a broker closes or refuses, and goes on when it is called again.
-func closed(err error) bool {
+// passing: sarama tells its user of each connection that a broker closes or refuses and of each coordinator that moves, and goes on
+// when it is called again.
+func passing(err error) bool {
 	var network net.Error
-	return errors.Is(err, io.EOF) || errors.As(err, &network)
+	return errors.Is(err, io.EOF) || errors.As(err, &network) || errors.Is(err, sarama.ErrNotCoordinatorForConsumer)
 }
 
 func member(number int, stop <-chan struct{}) {
@@ -119,7 +120,7 @@ func member(number int, stop <-chan struct{}) {
 	}
 	go func() {
 		for err := range group.Errors() {
-			if !closed(err) {
+			if !passing(err) {
 				steady.Error(h.where, err)
 			}
 		}
@@ -131,7 +132,7 @@ func member(number int, stop <-chan struct{}) {
 	}()
 	for life.Err() == nil {
 		if err := group.Consume(life, []string{steady.Topic}, h); err != nil && !errors.Is(err, context.Canceled) {
-			if !closed(err) {
+			if !passing(err) {
 				steady.Error(h.where+" consumes", err)
 			}
 			time.Sleep(steady.Pause)
