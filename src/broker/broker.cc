@@ -957,6 +957,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
   }
   for (const Uuid& id : change->gone) next->hosted.erase(id);
   note_departures(*change, *next);
+  note_addresses(*change);
   partitions_gone_ = partitions_gone_ || !change->gone.empty();
   update_groups(*next);
   publish(std::move(next));
@@ -987,6 +988,16 @@ void Broker::note_departures(const Change& change, View& next) const {
     const meta::Broker* after = change.image->broker(id);
     if (before == nullptr || after == nullptr || before->fenced || !after->fenced) continue;
     next.departed.push_back({id, after->epoch, now_ms + kDepartedMs});
+  }
+}
+
+// Whoever comes to lead the metadata log has to reach those who follow it, also those who joined another
+// leader: until it does they hear nobody, and their sessions end.
+void Broker::note_addresses(const Change& change) {
+  if (!config_.internal) return;
+  for (const BrokerId id : change.delta.brokers) {
+    const meta::Endpoint* at = endpoint_of(*change.image, id, config_.internal->name);
+    if (at != nullptr && !peers_.knows(id)) peers_.set_address(id, {at->host, at->port});
   }
 }
 

@@ -269,6 +269,7 @@ class Broker {
   void finish_change(const std::shared_ptr<Change>& change);
   void finish_stop(const std::shared_ptr<Closing>& closing);
   void note_departures(const Change& change, View& next) const;
+  void note_addresses(const Change& change);
   void publish(std::shared_ptr<const View> view);
   void update_groups(View& view);
   std::shared_ptr<const partition::PartitionConfig> partition_config(const meta::Image& image,

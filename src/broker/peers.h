@@ -36,6 +36,7 @@ class Peers {
 
   /// Where `node` is reached; a changed address breaks the old connection.
   void set_address(BrokerId node, const io::Endpoint& at);
+  bool knows(BrokerId node) const { return addresses_.contains(node); }
   std::vector<ledger::NodeAddress> addresses() const;
 
   /// Sends what can be sent now; the rest is lost, as Raft allows.

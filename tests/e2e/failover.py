@@ -114,7 +114,7 @@ class Run:
                 # no reason to take: seconds in which it asks nobody.
                 error = "not tried"
                 while error is not None and time.monotonic() < at + 20:
-                    error = self.cluster.create(name + "-admin", 1, 5)
+                    error = self.cluster.create(name + "-admin", 1, 20)
                     if error is not None and error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                         error = None
                 took = time.monotonic() - at
@@ -144,7 +144,8 @@ class Run:
                 for t in threads:
                     t.start()
                 one = next(n for n in self.cluster.nodes.values() if n.runs and n.number != leader)
-                moved = eventually(lambda: one.leaders(s.topic).get(led[0], -1) not in (-1, leader), self.arguments.pause, 0.1)
+                # If it led the metadata, too, there is an election before its session begins to count.
+                moved = eventually(lambda: one.leaders(s.topic).get(led[0], -1) not in (-1, leader), self.arguments.pause + 5, 0.1)
                 self.checks.that("pause: another leads", moved)
                 time.sleep(max(0.0, at + self.arguments.pause - time.monotonic()))
                 node.resume()
