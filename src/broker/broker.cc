@@ -109,6 +109,9 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
 }
 
 Broker::~Broker() {
+  // One that was never stopped: whoever still waits for a peer is told while everything is there.
+  stopping_ = true;
+  peers_.close();
   env_.disk->watch_failures(nullptr);
 }
 
@@ -800,10 +803,15 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     spec.leads = leads;
     spec.expendable = !withheld && state.leader != kNoBroker && state.leader != config_.node_id &&
                       !contains(state.isr, config_.node_id) && !contains(state.elr, config_.node_id);
+    const log::CommitKey key{id, PartitionId(static_cast<int32_t>(i))};
+    const bool may_begin_anew = spec.expendable && !host_.damaged().contains(key);
     Result<PartitionHost::OpenPlan> plan = host_.plan(std::move(spec));
     if (!plan.ok()) {
       trace_.error("{}-{}: {}", topic->name, i, plan.error().message);
-      if (plan.code() == ErrorCode::corrupt) host_.found_damaged({id, PartitionId(static_cast<int32_t>(i))});
+      if (plan.code() == ErrorCode::corrupt) {
+        host_.found_damaged(key);
+        if (may_begin_anew) unopened_[id].insert(key.partition.v);
+      }
       continue;
     }
     change.to_open.push_back(std::move(*plan));
@@ -935,8 +943,12 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
     if (!change->opened[i].ok()) {
       trace_.error("{}: {}; the partition is offline", spec.name.text(), change->opened[i].error().message);
       if (change->to_open[i].create) host_.abandon(change->to_open[i]);
-      if (change->opened[i].code() == ErrorCode::corrupt)
+      if (change->opened[i].code() == ErrorCode::corrupt) {
         host_.found_damaged({spec.topic_id, spec.name.partition});
+        // Others have it: the next try begins anew.
+        if (spec.expendable && !change->to_open[i].anew)
+          unopened_[spec.topic_id].insert(spec.name.partition.v);
+      }
       if (change->opened[i].code() == ErrorCode::no_space)
         unopened_[spec.topic_id].insert(spec.name.partition.v);
       continue;
