@@ -190,7 +190,10 @@ void Connection::on_data(size_t i, Bytes bytes) {
   } else {
     offer_soon(i, false);
   }
-  if (cutting) cut(3);
+  if (!cutting) return;
+  cut(size_t{2} >> i);
+  // What came before is read before that is noticed.
+  e.loop->post([self = shared_from_this(), i] { self->cut(size_t{1} << i); });
 }
 
 void Connection::cut(size_t ends) {

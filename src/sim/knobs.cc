@@ -140,6 +140,9 @@ std::shared_ptr<const meta::ConfigValues> broker_settings(const Knobs& k) {
   set("offsets.topic.replication.factor", k.replication_factor);
   set("group.initial.rebalance.delay.ms", 100);
   set("auto.create.topics.enable", "false");
+  set("log.message.timestamp.after.max.ms", INT64_MAX);
+  set("log.message.timestamp.before.max.ms", INT64_MAX);
+  set("offsets.retention.minutes", INT32_MAX);
   set("log.scrub.bytes.per.second", 0);
   return std::make_shared<const meta::ConfigValues>(std::move(v));
 }

@@ -23,6 +23,7 @@ bool surely_not_stored(ErrorCode code) {
     case ErrorCode::message_too_large:
     case ErrorCode::corrupt_message:
     case ErrorCode::invalid_record:
+    case ErrorCode::invalid_timestamp:
     case ErrorCode::invalid_required_acks:
       return true;
     default:

@@ -94,7 +94,9 @@ void SimReader::fetch(int32_t broker, const std::vector<Place>& places) {
   wire::FetchRequest request;
   request.max_wait_ms = static_cast<int32_t>(dice_.between(10, 150));
   request.min_bytes = 1;
-  request.max_bytes = world_.knobs.fetch_bytes;
+  // At the end it is in a hurry.
+  const int32_t bytes_max = ends_ ? 1 << 20 : world_.knobs.fetch_bytes;
+  request.max_bytes = bytes_max;
   client::CallOptions options;
   options.timeout_ms = 3'000;
   options.request_timeout_ms = 3'000;
@@ -127,7 +129,7 @@ void SimReader::fetch(int32_t broker, const std::vector<Place>& places) {
     auto& p = add(request.topics, place);
     p.partition = place.second;
     p.fetch_offset = position;
-    p.partition_max_bytes = world_.knobs.fetch_bytes;
+    p.partition_max_bytes = bytes_max;
   }
   if (session.id != 0) {
     for (const auto& [place, position] : session.known) {

@@ -6,6 +6,8 @@
 //   --seed N      one seed: its knobs, figures and hash
 //   --seeds A..B  both included; default 1..100
 //   --minutes M   seeds from A (1) on for so long
+//   --counting N  seeds from A (1) on until so many count: those in which 200 writes were acknowledged
+//   --least-seconds, --least-faults   fewer simulated seconds or faults in all are a failure
 //   --jobs N      threads; default: the number of cores
 //   --timeline    of one seed: step by step, then the operations around the first violation
 //   --verbose     as --timeline, with what the nodes log
@@ -49,6 +51,9 @@ struct Arguments {
   uint64_t first = 1, last = 100;
   unsigned jobs = std::max(1U, std::thread::hardware_concurrency());
   double minutes = 0;
+  uint64_t counting = 0;
+  double least_seconds = 0;
+  uint64_t least_faults = 0;
   bool one = false;
   bool timeline = false;
   bool verbose = false;
@@ -101,9 +106,14 @@ int run_many(const Arguments& arguments) {
   const auto seconds = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   };
+  std::atomic<uint64_t> claimed{0};
+  const auto goes_on = [&](uint64_t seed) {
+    if (arguments.minutes > 0) return seconds() < arguments.minutes * 60;
+    if (arguments.counting > 0) return claimed++ < arguments.counting;
+    return seed <= arguments.last;
+  };
   const auto worker = [&] {
-    for (uint64_t seed = next++;
-         arguments.minutes > 0 ? seconds() < arguments.minutes * 60 : seed <= arguments.last; seed = next++) {
+    for (uint64_t seed = next++; goes_on(seed); seed = next++) {
       current_seed = seed;
       ClusterSimOptions options;
       options.seed = seed;
@@ -126,6 +136,7 @@ int run_many(const Arguments& arguments) {
         ++report.passed;
         if (!o.counts_as_run()) {
           ++report.idle;
+          --claimed;  // another one in its place
           std::printf("seed %llu does not count: %llu writes were acknowledged\n", number(seed),
                       number(o.acknowledged));
         }
@@ -138,6 +149,14 @@ int run_many(const Arguments& arguments) {
   worker();
   for (std::thread& t : threads) t.join();
   if (arguments.counters) print_counts(report.counts);
+  if (static_cast<double>(report.simulated_ms) < arguments.least_seconds * 1000) {
+    ++report.failed;
+    std::printf("FAILED only %lld ms were simulated\n", static_cast<long long>(report.simulated_ms));
+  }
+  if (report.faults < arguments.least_faults) {
+    ++report.failed;
+    std::printf("FAILED only %llu faults\n", number(report.faults));
+  }
   std::printf(
       "%llu seeds (%llu do not count), %.0f simulated seconds, %llu faults, %llu operations, %llu "
       "acknowledged "
@@ -173,6 +192,12 @@ int main(int argc, char** argv) {
           dots == std::string::npos ? arguments.first : std::strtoull(range.c_str() + dots + 2, nullptr, 10);
     } else if (a == "--minutes") {
       arguments.minutes = std::strtod(value().c_str(), nullptr);
+    } else if (a == "--counting") {
+      arguments.counting = std::strtoull(value().c_str(), nullptr, 10);
+    } else if (a == "--least-seconds") {
+      arguments.least_seconds = std::strtod(value().c_str(), nullptr);
+    } else if (a == "--least-faults") {
+      arguments.least_faults = std::strtoull(value().c_str(), nullptr, 10);
     } else if (a == "--jobs") {
       arguments.jobs = std::max(1U, static_cast<unsigned>(std::strtoul(value().c_str(), nullptr, 10)));
     } else if (a == "--timeline") {
