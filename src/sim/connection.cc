@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "io/disk.h"
+
 namespace millrace::sim {
 
 namespace {

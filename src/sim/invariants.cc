@@ -37,7 +37,8 @@ void Invariants::look_at_quorum(SimNode& node) {
   if (core == nullptr) return;
   const int32_t id = node.id().v;
   Quorum& q = quorums_[id];
-  if (core->term().v < q.term) {
+  // A term that was heard of and not written down when the process died bound it to nothing.
+  if (q.life == node.life() && core->term().v < q.term) {
     return world_.fail(fmt::format("raft: node {} went back from term {} to {}", id, q.term, core->term().v));
   }
   q.term = core->term().v;

@@ -35,7 +35,7 @@ class Invariants {
   struct Quorum {
     uint64_t life = 0;
     int64_t checked = 0;  // committed entries up to here, in this life
-    int64_t term = 0;     // over all lives
+    int64_t term = 0;     //
   };
   struct Reign {
     int32_t leader = 0;
