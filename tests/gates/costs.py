@@ -42,8 +42,7 @@ REQUESTS = {
     "fetch-session-64KiB": (["consume", "--topic", "one", "--from-beginning", "--partition-max-bytes", "65536"], 20, 120),
     "offset-commit": (["commits", "--topic", "one"], 200, 1200),
 }
-CALLGRIND_REQUESTS = ("produce-1KiB", "produce-16KiB", "produce-100-partitions", "fetch-1-partition", "fetch-100-partitions",
-                      "offset-commit")
+CALLGRIND_REQUESTS = ("produce-1KiB", "produce-16KiB", "produce-100-partitions", "fetch-1-partition", "offset-commit")
 IDLE_PARTITIONS = 10_000
 IDLE_CONNECTIONS = 500
 
