@@ -76,6 +76,8 @@ class System:
     """`nodes` brokers in `folder`, ports from `base` on. `cpus`: where they are pinned; None: not."""
     name = ""
 
+    stands_still = False  # while others are measured
+
     def __init__(self, folder, base, nodes=1, cpus=None, settings=None):
         self.folder = pathlib.Path(folder)
         self.settings = dict(settings or {})
@@ -191,7 +193,9 @@ class Kafka(System):
             if alone:
                 settings["controller.quorum.bootstrap.servers"] = f"127.0.0.1:{node.controller_port}"
                 # A node that stands still while the other system is measured is not to be fenced for it.
-                settings.setdefault("broker.session.timeout.ms", 600_000)
+                # One that is killed has to be let in again after the usual time.
+                if self.stands_still:
+                    settings.setdefault("broker.session.timeout.ms", 600_000)
             else:
                 settings["controller.quorum.voters"] = ",".join(f"{n.number}@127.0.0.1:{n.controller_port}" for n in self.nodes)
             (node.folder / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
