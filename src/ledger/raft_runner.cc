@@ -18,6 +18,10 @@ struct RaftRunner::Job {
 
 void RaftRunner::start(Quorum quorum, Handlers handlers) {
   handlers_ = std::move(handlers);
+  if (failed_) {
+    handlers_.on_failure(Error(ErrorCode::kafka_storage_error, "its directory failed before it was started"));
+    return;
+  }
   raft::Options options;
   options.self = quorum.self;
   options.seed = env_.random->next_u64();
@@ -225,7 +229,7 @@ void RaftRunner::arm_tick() {
 void RaftRunner::fail(const Error& why) {
   if (failed_) return;
   failed_ = true;
-  handlers_.on_failure(why);
+  if (handlers_.on_failure) handlers_.on_failure(why);  // else start() tells
 }
 
 }  // namespace millrace::ledger
