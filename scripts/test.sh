@@ -139,7 +139,7 @@ run() {
 if [ -n "$release" ]; then
   if [ -z "$quick" ]; then
     suite storage-sim build/release/millrace-storage-sim --seeds 1..10000 --jobs "$jobs"
-    suite cluster-sim build/release/millrace-sim --counting 300 --least-seconds 20000 --least-faults 10000 \
+    suite cluster-sim build/release/millrace-sim --counting 400 --least-seconds 20000 --least-faults 10000 \
       --twice 2 --counters --jobs "$jobs"
     suite planted-bugs build/release/millrace-storage-sim --plant all --seeds 1..2000 --jobs "$jobs"
   fi
