@@ -29,7 +29,7 @@ def compare(rows, samples):
                     continue
                 value, name = (max if larger else min)(theirs)
                 best.setdefault(name, []).append(value)
-                if ours and ours[0] is not None and value:
+                if ours and ours[0] is not None and value > 0:
                     ratios.append(ours[0] / value)
             mine = [s["sample"][key] for s in own if s["system"] == "millrace" and s["sample"].get(key) is not None]
             others = [v for values in best.values() for v in values]
