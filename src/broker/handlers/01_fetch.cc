@@ -296,9 +296,11 @@ class FetchRun final : public partition::DataWaiter,
   FetchEntry& resolve(const std::string& name, const Uuid& id, const wire::FetchRequest::FetchPartition& p,
                       bool said) {
     const bool by_id = call_.version() >= 13;
-    const meta::Image& image = *call_.view().image;
-    if (topics_.empty() || topics_.back().name != name || topics_.back().id != id) {
-      topics_.push_back({name, id, by_id ? image.topic(id) : image.topic(name)});
+    // What becomes due later is looked for in the view of then.
+    const bool same_image = call_.view().image == image_;
+    if (!same_image) image_ = call_.view().image;
+    if (!same_image || topics_.empty() || topics_.back().name != name || topics_.back().id != id) {
+      topics_.push_back({name, id, by_id ? image_->topic(id) : image_->topic(name)});
     }
     const meta::Topic* topic = topics_.back().known;
     FetchEntry& e = entries_.emplace_back();
@@ -592,7 +594,7 @@ class FetchRun final : public partition::DataWaiter,
   struct Topic {
     std::string name;
     Uuid id;
-    const meta::Topic* known = nullptr;  // of the view at the beginning; not looked at later
+    const meta::Topic* known = nullptr;  // in image_; not looked at later
   };
 
   Call call_;
@@ -607,6 +609,7 @@ class FetchRun final : public partition::DataWaiter,
   const BrokerEpoch replica_epoch_;
   std::string rack_;  // of the consumer, if it may be sent elsewhere
   FetchReply response_;
+  std::shared_ptr<const meta::Image> image_;  // of the last topic
   std::vector<Topic> topics_;
   std::vector<FetchEntry> entries_;
   size_t total_ = 0;
