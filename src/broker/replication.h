@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "broker/view.h"
@@ -63,6 +65,15 @@ class Replication {
   void arm_tick();
   void tick();
   void collect(const PartitionRef& partition);
+  /// Objects, but in an order that every run has.
+  struct ByName {
+    bool operator()(const PartitionRef& a, const PartitionRef& b) const {
+      const auto key = [](const PartitionRef& p) {
+        return std::tuple(std::string_view(p->name().topic), p->name().partition.v, p->topic_id(), p.get());
+      };
+      return key(a) < key(b);
+    }
+  };
   void arm_send();
   void send();
   void on_answer(const std::map<Key, Proposed>& asked, const Result<control::AlterPartitionReply>& reply);
@@ -72,9 +83,9 @@ class Replication {
   const Environment env_;
   BrokerEpoch broker_epoch_ = replica::kNoBrokerEpoch;
   std::map<BrokerId, std::shared_ptr<partition::ReplicaFetcher>> fetchers_;
-  std::map<PartitionRef, BrokerId> followed_;  // by object; never iterated for an output
-  std::set<PartitionRef> homeless_;            // whose leader's address is not known yet
-  std::set<PartitionRef> led_;
+  std::map<PartitionRef, BrokerId, ByName> followed_;
+  std::set<PartitionRef, ByName> homeless_;  // whose leader's address is not known yet
+  std::set<PartitionRef, ByName> led_;
   std::map<Key, std::pair<PartitionRef, replica::IsrProposal>> proposals_;  // to be sent
   bool asking_ = false;
   bool send_armed_ = false;
