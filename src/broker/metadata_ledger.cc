@@ -91,7 +91,9 @@ void MetadataLedger::tick() {
 void MetadataLedger::stop() {
   stopped_ = true;
   if (tick_timer_ != 0) env_.loop->cancel(std::exchange(tick_timer_, 0));
-  for (auto& [index, f] : std::exchange(waiting_, {})) std::exchange(*f, nullptr)();
+  for (auto& [index, f] : std::exchange(waiting_, {})) {
+    if (*f) std::exchange(*f, nullptr)();  // not those whose time was up
+  }
 }
 
 void MetadataLedger::when_published(LogIndex index, int64_t timeout_ms, std::function<void()> f) {

@@ -435,6 +435,11 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
     // The new one may lie in another directory: a crash must not leave both.
     TRY(disk_.sync_directory(io::parent_path(stale)));
   }
+  if (plan.create && plan.log_start > Offset(0)) {
+    // Known to the directory where it lay before: the next start asks the one where it lies.
+    TRY(journals_[plan.directory]->advance_start({plan.spec.topic_id, plan.spec.name.partition},
+                                                 plan.log_start));
+  }
   partition::Partition::Environment environment;
   environment.disk = &disk_;
   environment.clock = &clock_;

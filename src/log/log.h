@@ -260,7 +260,7 @@ class Log {
   Status advance_log_start(Offset offset);
   /// Cuts the batch that holds `offset` and everything after it; the new end is log_end_offset(). Before it
   /// appends again the caller makes the lowered recovery_point() and durable_end() durable (checkpoint,
-  /// commit file). Errors: io_error (the log is then failed).
+  /// commit file). The cut itself is on disk on return. Errors: io_error (the log is then failed).
   Status truncate_to(Offset offset, Now now);
   /// Drops everything; the log is empty and begins at `offset`. The caller first records log start, recovery
   /// point and durable end as `offset`.
@@ -338,6 +338,7 @@ class Log {
   /// Folds one batch of the log into `state`; the transaction that it aborted, if it did.
   static std::optional<AbortedTxn> fold(ProducerState& state, const BatchHeader& header, ByteView batch,
                                         int64_t wall_ms);
+  Status sync_cut();
   Status write_snapshot();
   void remove_snapshots(Offset from, Offset below);
   Status keep_snapshot_at(Offset at, int64_t wall_ms);

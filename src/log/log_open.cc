@@ -425,6 +425,7 @@ Status LogOpener::cut(size_t at, const Segment::ScanResult& scan) {
     log_.segments_.pop_back();
   }
   TRY(segment.cut_at_end());
+  TRY(log_.sync_cut());
   log_.trace_.warn("{}: {} bytes cut at offset {}: {}", log_.directory_, stats_.bytes_cut,
                    segment.next_offset().v, scan.damage);
   return {};

@@ -176,6 +176,12 @@ void Log::lower_ends(Offset end) {
   for (const auto& segment : segments_) size_bytes_ += segment->size_bytes();
 }
 
+// Before anything is appended: after a power cut what was cut must not be found again in front of it.
+Status Log::sync_cut() {
+  TRY(active().file()->sync());
+  return disk_.sync_directory(directory_);
+}
+
 Status Log::truncate_to(Offset offset, Now now) {
   const ScratchLease lease(scratch_);
   TRY(usable());
@@ -191,7 +197,8 @@ Status Log::truncate_to(Offset offset, Now now) {
     TRY(active().load_indexes(scratch_, config_.index_interval_bytes, nullptr));
     (void)txn_index_of(segments_.size() - 1);  // if it cannot be had, truncate_to() says so
     std::erase(loaded_, active().base_offset());
-    return active().truncate_to(offset, scratch_);
+    TRY(active().truncate_to(offset, scratch_));
+    return sync_cut();
   };
   Status status = cut();
   if (status) {
@@ -223,7 +230,7 @@ Status Log::truncate_fully_and_start_at(Offset offset, Now now) {
     }
     TRY_ASSIGN(std::unique_ptr<Segment> fresh, Segment::create(disk_, directory_, offset));
     segments_.push_back(std::move(fresh));
-    return {};
+    return sync_cut();
   };
   Status status = restart();
   if (!status) {

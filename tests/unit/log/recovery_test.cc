@@ -618,6 +618,31 @@ TEST_CASE("a hole between segments of a compacted log is cut only where it canno
   }
 }
 
+TEST_CASE("what a truncation cut does not come back after a power cut") {
+  Fixture f;
+  f.config.segment_bytes = 1000;
+  f.open();
+  for (int i = 0; i < 40; ++i) f.append(BatchSpec{});
+  REQUIRE(f.log->flush().ok());
+  REQUIRE(f.log->segments().size() > 2);
+  REQUIRE(f.disk.sync_directory("/").ok());
+  // In the midst of the first segment; the later ones go.
+  const Offset cut(2);
+  SECTION("truncated") {
+    REQUIRE(f.log->truncate_to(cut, at_ms(0)).ok());
+  }
+  SECTION("begun anew") {
+    REQUIRE(f.log->truncate_fully_and_start_at(cut, at_ms(0)).ok());
+  }
+  f.log.reset();
+  f.disk.crash();
+  OpenParams p = f.params();
+  p.create = false;
+  p.durable_end = p.recovery_point = cut;
+  f.open(p);
+  CHECK(f.log->log_end_offset() == cut);
+}
+
 TEST_CASE("a log start beyond what survived begins the log anew there") {
   Fixture f;
   f.open();
