@@ -174,7 +174,7 @@ void Connection::on_data(size_t i, Bytes bytes) {
     cutting = bytes.size() >= *e.cut_after;
     if (cutting) {
       ++network_.counters.cuts_inside;
-      bytes.resize(*e.cut_after);
+      bytes.resize(std::exchange(*e.cut_after, 0));  // nor does anything that comes before the end is noticed
     } else {
       *e.cut_after -= bytes.size();
     }
