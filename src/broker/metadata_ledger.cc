@@ -19,6 +19,11 @@ constexpr int64_t kTickMinMs = 10;
 constexpr int64_t kStoodStillMs = 500;
 constexpr int64_t kTickMaxMs = 250;  // what is asked meanwhile may make something due sooner
 
+// Its time may have been up before.
+void tell_once(std::function<void()>& waiter) {
+  if (waiter) std::exchange(waiter, nullptr)();
+}
+
 // Everything that either image has.
 void add_everything(const meta::Image& image, meta::Delta& delta) {
   image.topics().for_each([&](const std::string&, const meta::TopicRef& t) { delta.topics.insert(t->id); });
@@ -91,9 +96,7 @@ void MetadataLedger::tick() {
 void MetadataLedger::stop() {
   stopped_ = true;
   if (tick_timer_ != 0) env_.loop->cancel(std::exchange(tick_timer_, 0));
-  for (auto& [index, f] : std::exchange(waiting_, {})) {
-    if (*f) std::exchange(*f, nullptr)();  // not those whose time was up
-  }
+  for (auto& [index, waiter] : std::exchange(waiting_, {})) tell_once(*waiter);
 }
 
 void MetadataLedger::when_published(LogIndex index, int64_t timeout_ms, std::function<void()> f) {
@@ -105,7 +108,7 @@ void MetadataLedger::when_published(LogIndex index, int64_t timeout_ms, std::fun
   waiting_.emplace(index, shared);
   if (timeout_ms == INT64_MAX) return;
   env_.loop->call_after(timeout_ms, [weak = std::weak_ptr<std::function<void()>>(shared)] {
-    if (const auto waiting = weak.lock(); waiting && *waiting) std::exchange(*waiting, nullptr)();
+    if (const auto waiter = weak.lock()) tell_once(*waiter);
   });
 }
 
@@ -209,9 +212,9 @@ void MetadataLedger::release() {
   release_up_to(held_committed_, committed_.applied_index());
   release_up_to(held_, published_);
   while (!waiting_.empty() && waiting_.begin()->first <= published_) {
-    const std::shared_ptr<std::function<void()>> f = waiting_.begin()->second;
+    const std::shared_ptr<std::function<void()>> waiter = waiting_.begin()->second;
     waiting_.erase(waiting_.begin());
-    if (*f) std::exchange(*f, nullptr)();
+    tell_once(*waiter);
   }
 }
 
