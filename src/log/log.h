@@ -338,7 +338,6 @@ class Log {
   /// Folds one batch of the log into `state`; the transaction that it aborted, if it did.
   static std::optional<AbortedTxn> fold(ProducerState& state, const BatchHeader& header, ByteView batch,
                                         int64_t wall_ms);
-  Status sync_cut();
   Status write_snapshot();
   void remove_snapshots(Offset from, Offset below);
   Status keep_snapshot_at(Offset at, int64_t wall_ms);
@@ -372,11 +371,13 @@ class Log {
 
   // log_open.cc
   Status rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStats* stats);
+  void recall_in_flight(Offset end, int64_t wall_ms);
   Status replay(ProducerState& state, Offset from, Offset to, int64_t wall_ms,
                 const std::function<Status(Segment&, const AbortedTxn&)>& on_aborted, RecoveryStats* stats);
   Result<TxnIndex*> txn_index_of(size_t segment);
 
   // log_retention.cc
+  Status sync_cut();
   Status retire(Segment& segment, Now now);
   void lower_ends(Offset end);
 

@@ -536,6 +536,43 @@ Status LogOpener::note_first_append() {
   return {};
 }
 
+// A snapshot tells the last batch of each producer, but up to five may be in flight, appended and not
+// answered, and come again: to a broker that has just started and leads now. Those before the last are
+// looked up where they lie, as far back as a bounded look reaches. What cannot be read is not known.
+void Log::recall_in_flight(Offset end, int64_t wall_ms) {
+  if (producers_.size() == 0) return;
+  const size_t i = segment_index_of(end - 1);
+  Segment& segment = *segments_[i];
+  if (segment.empty()) return;
+  bool would_block = false;
+  const Result<std::optional<Place>> last = locate(i, end - 1, ReadMode::may_block, would_block);
+  if (!last || !*last) return;
+  uint64_t begin = 0;
+  if ((*last)->position > kRecallBytes) {
+    const auto entry = segment.offset_index().floor_position((*last)->position - kRecallBytes);
+    if (entry) begin = static_cast<uint64_t>(entry->position);
+  }
+  std::unordered_map<ProducerId, std::vector<BatchHeader>> recent;
+  BatchScanner scanner(*segment.file(), begin, segment.size_bytes(), scratch_, kReplayWindow);
+  while (true) {
+    const Result<bool> more = scanner.next();
+    if (!more || !*more || scanner.header().base_offset >= end) break;
+    const BatchHeader& h = scanner.header();
+    if (!h.has_producer() || h.is_control() || h.base_sequence < 0) continue;
+    const ProducerEntry* known = producers_.find(h.producer_id);
+    if (known == nullptr || known->in_transaction() || h.is_transactional()) continue;
+    if (known->epoch != h.producer_epoch) continue;
+    std::vector<BatchHeader>& batches = recent[h.producer_id];
+    if (batches.size() == kProducerBatchesKept) batches.erase(batches.begin());
+    batches.push_back(h);
+  }
+  for (const auto& [id, batches] : recent) {
+    const ProducerEntry* known = producers_.find(id);
+    if (known->batch_count == 0 || batches.back().last_sequence() != known->last_sequence()) continue;
+    for (const BatchHeader& h : batches) producers_.apply_data(h, wall_ms);
+  }
+}
+
 // Newest usable snapshot at or below `snapshot_max`, then every batch from there to the end. Later snapshots
 // are removed: they may tell of bytes that were cut. So are those from below the first segment: what happened
 // between them and it is unknown, and a producer that is not known at all may go on.
@@ -558,43 +595,7 @@ Status Log::rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStat
     trace_.warn("{}: snapshot at {} is unusable: {}", directory_, at.v, loaded.error().message);
     remove_snapshots(at, at + 1);
   }
-  // A snapshot tells the last batch of each producer, but up to five may be in flight, appended and not
-  // answered, and come again: to a broker that has just started and leads now. Those before the last are
-  // looked up where they lie, as far back as a bounded look reaches. What cannot be read is not known.
-  const auto recall = [&](Offset end) -> Status {
-    const size_t i = segment_index_of(end - 1);
-    Segment& segment = *segments_[i];
-    if (segment.empty() || producers_.size() == 0) return {};
-    bool would_block = false;
-    const Result<std::optional<Place>> last = locate(i, end - 1, ReadMode::may_block, would_block);
-    if (!last || !*last) return {};
-    uint64_t begin = 0;
-    if ((*last)->position > kRecallBytes) {
-      const auto entry = segment.offset_index().floor_position((*last)->position - kRecallBytes);
-      if (entry) begin = static_cast<uint64_t>(entry->position);
-    }
-    std::unordered_map<ProducerId, std::vector<BatchHeader>> recent;
-    BatchScanner scanner(*segment.file(), begin, segment.size_bytes(), scratch_, kReplayWindow);
-    while (true) {
-      const Result<bool> more = scanner.next();
-      if (!more || !*more || scanner.header().base_offset >= end) break;
-      const BatchHeader& h = scanner.header();
-      if (!h.has_producer() || h.is_control() || h.base_sequence < 0) continue;
-      const ProducerEntry* known = producers_.find(h.producer_id);
-      if (known == nullptr || known->in_transaction() || h.is_transactional()) continue;
-      if (known->epoch != h.producer_epoch) continue;
-      std::vector<BatchHeader>& batches = recent[h.producer_id];
-      if (batches.size() == kProducerBatchesKept) batches.erase(batches.begin());
-      batches.push_back(h);
-    }
-    for (const auto& [id, batches] : recent) {
-      const ProducerEntry* known = producers_.find(id);
-      if (known->batch_count == 0 || batches.back().last_sequence() != known->last_sequence()) continue;
-      for (const BatchHeader& h : batches) producers_.apply_data(h, wall_ms);
-    }
-    return {};
-  };
-  if (from > segments_.front()->base_offset()) TRY(recall(from));
+  if (from > segments_.front()->base_offset()) recall_in_flight(from, wall_ms);
   return replay(
       producers_, from, Offset(INT64_MAX), wall_ms,
       [](Segment& segment, const AbortedTxn& txn) { return segment.note_aborted(txn); }, stats);
