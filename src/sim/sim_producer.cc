@@ -1,6 +1,7 @@
 #include "sim/sim_producer.h"
 
 #include "base/endian.h"
+#include "check/refusal.h"
 #include "record/builder.h"
 #include "wire/messages/init_producer_id.h"
 
@@ -10,26 +11,6 @@ namespace {
 
 constexpr int16_t kLastProduceByName = 12;
 constexpr int64_t kDeliveryMs = 15'000;
-
-/// The code says that nothing was stored.
-bool surely_not_stored(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::not_leader_or_follower:
-    case ErrorCode::not_enough_replicas:
-    case ErrorCode::kafka_storage_error:
-    case ErrorCode::unknown_topic_or_partition:
-    case ErrorCode::unknown_topic_id:
-    case ErrorCode::record_list_too_large:
-    case ErrorCode::message_too_large:
-    case ErrorCode::corrupt_message:
-    case ErrorCode::invalid_record:
-    case ErrorCode::invalid_timestamp:
-    case ErrorCode::invalid_required_acks:
-      return true;
-    default:
-      return false;
-  }
-}
 
 }  // namespace
 
@@ -149,7 +130,7 @@ void SimProducer::answered(Result<wire::ProduceResponse> response) {
     const auto& p = response->responses[0].partition_responses[0];
     code = error_from_wire(p.error_code);
     base = p.base_offset;
-    if (code != ErrorCode::none && !surely_not_stored(code)) b.doubtful = true;
+    if (code != ErrorCode::none && !check::says_nothing_stored(code)) b.doubtful = true;
   }
   if (code != ErrorCode::none) world_.count("produce: " + std::string(error_name(code)));
   if (code == ErrorCode::none || (idempotent_ && code == ErrorCode::duplicate_sequence_number)) {

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "check/refusal.h"
 #include "client/offsets.h"
 #include "record/builder.h"
 #include "wire/messages/produce.h"
@@ -38,25 +39,6 @@ check::Value value_of(const client::ConsumedRecord& record) {
     (void)std::from_chars(text.data(), text.data() + text.size(), out);
   }
   return out;
-}
-
-/// Codes that say that nothing was appended.
-bool certainly_not_written(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::not_leader_or_follower:
-    case ErrorCode::not_enough_replicas:
-    case ErrorCode::kafka_storage_error:
-    case ErrorCode::unknown_topic_or_partition:
-    case ErrorCode::unknown_topic_id:
-    case ErrorCode::message_too_large:
-    case ErrorCode::record_list_too_large:
-    case ErrorCode::invalid_record:
-    case ErrorCode::corrupt_message:
-    case ErrorCode::topic_authorization_failed:
-      return true;
-    default:
-      return false;
-  }
 }
 
 std::vector<Entry> entries_of(const std::vector<client::ConsumedRecord>& records) {
@@ -217,7 +199,7 @@ void PlainWriter::answered(int32_t partition, int64_t invoked, const std::vector
     if (code == ErrorCode::none && acks_ == -1) {
       note.outcome = Outcome::ok;
       offset = p.base_offset;
-    } else if (code != ErrorCode::none && certainly_not_written(code)) {
+    } else if (code != ErrorCode::none && check::says_nothing_stored(code)) {
       note.outcome = Outcome::fail;
     }
   }
