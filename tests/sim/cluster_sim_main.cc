@@ -1,8 +1,8 @@
 // Runs the simulation of a whole cluster.
 //
-// usage: millrace-sim [--seed N | --seeds A..B | --minutes M] [--jobs N] [--timeline] [--verbose]
-// [--counters]
-//                     [--twice PERCENT] [--hashes]
+// usage: millrace-sim [--seed N | --seeds A..B | --minutes M | --counting N] [--jobs N] [--timeline]
+//                     [--verbose] [--counters] [--twice PERCENT] [--hashes] [--least-seconds S]
+//                     [--least-faults N]
 //   --seed N      one seed: its knobs, figures and hash
 //   --seeds A..B  both included; default 1..100
 //   --minutes M   seeds from A (1) on for so long
@@ -15,19 +15,17 @@
 //   --hashes      a line per seed
 //   --counters    how often what was met
 // Exit code 0 if no seed failed. The last line is `N passed, N failed`.
-#include <unistd.h>
-
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
+#include "seed_program.h"
 #include "sim/cluster_sim.h"
 
 namespace {
@@ -35,17 +33,9 @@ namespace {
 using millrace::sim::ClusterSimOptions;
 using millrace::sim::ClusterSimOutcome;
 using millrace::sim::Counts;
+using millrace::sim::current_seed;
 using millrace::sim::run_cluster_sim;
-
-thread_local uint64_t current_seed = 0;
-
-void on_abort(int signal) {
-  char text[64];
-  const int n = std::snprintf(text, sizeof text, "FAILED seed %llu: signal %d\n",
-                              static_cast<unsigned long long>(current_seed), signal);
-  (void)!write(1, text, static_cast<size_t>(n));
-  _exit(3);
-}
+using millrace::sim::to_number;
 
 struct Arguments {
   uint64_t first = 1, last = 100;
@@ -158,9 +148,8 @@ int run_many(const Arguments& arguments) {
     std::printf("FAILED only %llu faults\n", number(report.faults));
   }
   std::printf(
-      "%llu seeds (%llu do not count), %.0f simulated seconds, %llu faults, %llu operations, %llu "
-      "acknowledged "
-      "writes, %llu events, %llu run twice, %.1f s\n",
+      "%llu seeds (%llu do not count), %.0f simulated seconds, %llu faults, %llu operations, "
+      "%llu acknowledged writes, %llu events, %llu run twice, %.1f s\n",
       number(report.passed + report.failed), number(report.idle),
       static_cast<double>(report.simulated_ms) / 1000, number(report.faults), number(report.operations),
       number(report.acknowledged), number(report.events), number(report.twice), seconds());
@@ -174,32 +163,22 @@ int main(int argc, char** argv) {
   Arguments arguments;
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
-    const auto value = [&]() -> std::string {
-      if (++i >= argc) {
-        std::fprintf(stderr, "%s needs a value\n", a.c_str());
-        std::exit(2);
-      }
-      return argv[i];
-    };
+    const auto value = [&] { return millrace::sim::value_after(argc, argv, i); };
     if (a == "--seed") {
-      arguments.first = arguments.last = std::strtoull(value().c_str(), nullptr, 10);
+      arguments.first = arguments.last = to_number(value());
       arguments.one = true;
     } else if (a == "--seeds") {
-      const std::string range = value();
-      const size_t dots = range.find("..");
-      arguments.first = std::strtoull(range.c_str(), nullptr, 10);
-      arguments.last =
-          dots == std::string::npos ? arguments.first : std::strtoull(range.c_str() + dots + 2, nullptr, 10);
+      std::tie(arguments.first, arguments.last) = millrace::sim::to_seeds(value());
     } else if (a == "--minutes") {
       arguments.minutes = std::strtod(value().c_str(), nullptr);
     } else if (a == "--counting") {
-      arguments.counting = std::strtoull(value().c_str(), nullptr, 10);
+      arguments.counting = to_number(value());
     } else if (a == "--least-seconds") {
       arguments.least_seconds = std::strtod(value().c_str(), nullptr);
     } else if (a == "--least-faults") {
-      arguments.least_faults = std::strtoull(value().c_str(), nullptr, 10);
+      arguments.least_faults = to_number(value());
     } else if (a == "--jobs") {
-      arguments.jobs = std::max(1U, static_cast<unsigned>(std::strtoul(value().c_str(), nullptr, 10)));
+      arguments.jobs = std::max(1U, static_cast<unsigned>(to_number(value())));
     } else if (a == "--timeline") {
       arguments.timeline = true;
     } else if (a == "--verbose") {
@@ -209,13 +188,12 @@ int main(int argc, char** argv) {
     } else if (a == "--hashes") {
       arguments.hashes = true;
     } else if (a == "--twice") {
-      arguments.twice = std::strtoull(value().c_str(), nullptr, 10);
+      arguments.twice = to_number(value());
     } else {
       std::fprintf(stderr, "unknown argument %s\n", a.c_str());
       return 2;
     }
   }
-  std::signal(SIGABRT, on_abort);
-  std::signal(SIGSEGV, on_abort);
+  millrace::sim::name_seed_on_abort();
   return arguments.one ? run_one(arguments) : run_many(arguments);
 }

@@ -1,45 +1,35 @@
 // Runs the storage simulation over many seeds.
 //
-// usage: millrace-storage-sim [--seed N | --seeds A..B] [--jobs N] [--verbose] [--plant BUG] [--counters]
+// usage: millrace-storage-sim [--seed N | --seeds A..B] [--jobs N] [--verbose] [--plant BUG]
 //                             [--no-sightings] [--twice PERCENT]
 //   --seed N      one seed, told step by step
 //   --seeds A..B  both included; default 1..1000
 //   --jobs N      threads; default: the number of cores
-//   --plant BUG   with a mistake planted: ends at the first seed that finds it ("all": a table of all of
-//   them)
+//   --plant BUG   with a mistake planted: ends at the first seed that finds it ("all": a table of them all)
 //   --twice P     this percentage of the seeds runs twice: the hashes must agree; default 1
 // Prints how often each rare state was met; with 5,000 seeds or more, one that was never met is a failure.
 // Exit code 0 if no seed failed. The last line is `N passed, N failed`.
-#include <unistd.h>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
+#include "seed_program.h"
 #include "sim/storage_sim.h"
 
 namespace {
 
+using millrace::sim::current_seed;
 using millrace::sim::run_storage_sim;
 using millrace::sim::StorageBugs;
 using millrace::sim::StorageSimOptions;
 using millrace::sim::StorageSimOutcome;
-
-thread_local uint64_t current_seed = 0;
-
-void on_abort(int signal) {
-  char text[64];
-  const int n = std::snprintf(text, sizeof text, "FAILED seed %llu: signal %d\n",
-                              static_cast<unsigned long long>(current_seed), signal);
-  (void)!write(1, text, static_cast<size_t>(n));
-  _exit(3);
-}
+using millrace::sim::to_number;
 
 struct Arguments {
   uint64_t first = 1, last = 1000;
@@ -132,31 +122,21 @@ int main(int argc, char** argv) {
   Arguments arguments;
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
-    const auto value = [&]() -> std::string {
-      if (++i >= argc) {
-        std::fprintf(stderr, "%s needs a value\n", a.c_str());
-        std::exit(2);
-      }
-      return argv[i];
-    };
+    const auto value = [&] { return millrace::sim::value_after(argc, argv, i); };
     if (a == "--seed") {
-      arguments.first = arguments.last = std::strtoull(value().c_str(), nullptr, 10);
+      arguments.first = arguments.last = to_number(value());
       arguments.verbose = true;
       arguments.jobs = 1;
     } else if (a == "--seeds") {
-      const std::string range = value();
-      const size_t dots = range.find("..");
-      arguments.first = std::strtoull(range.c_str(), nullptr, 10);
-      arguments.last =
-          dots == std::string::npos ? arguments.first : std::strtoull(range.c_str() + dots + 2, nullptr, 10);
+      std::tie(arguments.first, arguments.last) = millrace::sim::to_seeds(value());
     } else if (a == "--jobs") {
-      arguments.jobs = std::max(1u, static_cast<unsigned>(std::strtoul(value().c_str(), nullptr, 10)));
+      arguments.jobs = std::max(1u, static_cast<unsigned>(to_number(value())));
     } else if (a == "--verbose") {
       arguments.verbose = true;
     } else if (a == "--plant") {
       arguments.bug = value();
     } else if (a == "--twice") {
-      arguments.twice = std::strtoull(value().c_str(), nullptr, 10);
+      arguments.twice = to_number(value());
     } else if (a == "--no-sightings") {
       arguments.sightings = false;
     } else {
@@ -164,8 +144,7 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
-  std::signal(SIGABRT, on_abort);
-  std::signal(SIGSEGV, on_abort);
+  millrace::sim::name_seed_on_abort();
   if (!arguments.bug.empty() && !(arguments.verbose && arguments.first == arguments.last)) {
     return run_planted(arguments);
   }
