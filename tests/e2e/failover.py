@@ -17,22 +17,18 @@ namespaces and is skipped, loudly, without. Correctness fails the run; speed is 
 Runs with the Python that has confluent-kafka: build/zoo/venv/bin/python tests/e2e/failover.py (see scripts/client_zoo).
 """
 
-import argparse
 import pathlib
 import random
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import cluster_under_test  # noqa: E402
-from cluster_under_test import Cluster, Namespaces  # noqa: E402
-from harness import Checks, eventually  # noqa: E402
+from cluster_under_test import Namespaces  # noqa: E402
+from harness import eventually  # noqa: E402
 from recorded_clients import Lonely, Scene, figures, load  # noqa: E402
+from scenarios import parse, parser_of, run_scenarios  # noqa: E402
 
 from confluent_kafka import KafkaError  # noqa: E402
 
@@ -306,12 +302,16 @@ class Foreign:
         self.run.checks.that(f"rolling: {self.name} sees no error", self.process.returncode == 0, out[-800:])
 
 
+def mend(cluster):
+    cluster.heal()
+    for node in cluster.nodes.values():
+        if not node.runs:
+            node.spawn()
+
+
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
+    parser = parser_of(__doc__, SCENARIOS)
     parser.add_argument("--short", action="store_true", help="few rounds of what fits into a minute and a half")
-    parser.add_argument("--brokers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=5, help="kills: how long")
     parser.add_argument("--every", type=float, default=5, help="kills: seconds from kill to kill")
@@ -324,45 +324,13 @@ def main():
     parser.add_argument("--ways", default="both,out,in", help="cut: what is cut of the leader's traffic")
     parser.add_argument("--rolls", type=int, default=1, help="rolling: times that all are restarted")
     parser.add_argument("--foreign", action="append", default=[], metavar="COMMAND", help="rolling: a client program beside")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the brokers")
     parser.add_argument("--speed", action="store_true", help="too slow is a failure")
-    parser.add_argument("--loopback", action="store_true", help="ports on loopback, no namespaces")
-    parser.add_argument("--port-base", type=int, default=0, help="loopback: first port, else free ones")
-    parser.add_argument("--keep", action="store_true", help="leave the folder")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.scenarios) - set(SCENARIOS):
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    arguments = parse(parser, SCENARIOS)
     if arguments.short:
         arguments.kills, arguments.rounds, arguments.pause, arguments.cut, arguments.minutes = 2, 1, 6, 4, 0.3
         arguments.calm = 2
     chosen = arguments.scenarios or (SHORT if arguments.short else SCENARIOS)
-
-    arguments.loopback = not cluster_under_test.enter(not arguments.loopback)
-
-    checks = Checks()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="failover-"))
-    cluster = Cluster(folder, cluster_under_test.network(arguments.port_base), arguments.brokers, arguments.set)
-    print(f"# {arguments.brokers} brokers, {'loopback' if arguments.loopback else 'namespaces'}, seed {arguments.seed}, {load()}", flush=True)
-    try:
-        cluster.start()
-        if checks.that("the brokers find each other", cluster.ready()):
-            run = Run(arguments, checks, cluster)
-            for name in chosen:
-                began = time.monotonic()
-                with checks.group(name):
-                    getattr(run, name)()
-                cluster.heal()
-                for node in cluster.nodes.values():
-                    if not node.runs:
-                        node.spawn()
-                print(f"# {name}: {time.monotonic() - began:.0f} s", flush=True)
-    finally:
-        cluster.stop()
-        if checks.failed or arguments.keep:
-            print(f"# logs and histories are in {folder}", flush=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    checks.finish()
+    run_scenarios("failover", arguments, chosen, Run, note=f"seed {arguments.seed}, ", between=mend)
 
 
 if __name__ == "__main__":

@@ -13,22 +13,17 @@ scripts/client_zoo --install-only; one that is not installed fails the run.
 Runs with the Python that has confluent-kafka: build/zoo/venv/bin/python tests/e2e/rolling.py
 """
 
-import argparse
 import json
 import pathlib
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import cluster_under_test  # noqa: E402
-from cluster_under_test import Cluster  # noqa: E402
-from harness import BINARY, ROOT, Checks, eventually  # noqa: E402
+from harness import BINARY, ROOT, eventually  # noqa: E402
 from recorded_clients import Scene, figures, load  # noqa: E402
+from scenarios import parse, parser_of, run_scenarios  # noqa: E402
 
 SCENARIOS = ("rolling", "term", "replace")
 ZOO, SOURCES = ROOT / "build/zoo", ROOT / "tests/zoo"
@@ -184,47 +179,17 @@ class Run:
 
 
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
-    parser.add_argument("--brokers", type=int, default=3)
+    parser = parser_of(__doc__, SCENARIOS)
     parser.add_argument("--clients", default=",".join(CLIENTS), help="default: all")
     parser.add_argument("--rolls", type=int, default=1, help="rolling: times that all are restarted")
     parser.add_argument("--stops", type=int, default=4, help="term: how many")
     parser.add_argument("--calm", type=float, default=2, help="seconds between two restarts, after all are in sync")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the brokers")
     parser.add_argument("--speed", action="store_true", help="term: a gap of 200 ms is a failure")
-    parser.add_argument("--loopback", action="store_true", help="ports on loopback, no namespaces")
-    parser.add_argument("--port-base", type=int, default=0, help="loopback: first port, else free ones")
-    parser.add_argument("--keep", action="store_true", help="leave the folder")
-    arguments = parser.parse_args()
+    arguments = parse(parser, SCENARIOS)
     arguments.clients = arguments.clients.split(",")
-    if unknown := set(arguments.scenarios) - set(SCENARIOS):
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if unknown := set(arguments.clients) - set(CLIENTS):
         parser.error(f"no such client: {', '.join(sorted(unknown))}")
-    arguments.loopback = not cluster_under_test.enter(not arguments.loopback)
-
-    checks = Checks()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="rolling-"))
-    cluster = Cluster(folder, cluster_under_test.network(arguments.port_base), arguments.brokers, arguments.set)
-    print(f"# {arguments.brokers} brokers, {'loopback' if arguments.loopback else 'namespaces'}, {load()}", flush=True)
-    try:
-        cluster.start()
-        if checks.that("the brokers find each other", cluster.ready()):
-            run = Run(arguments, checks, cluster)
-            for name in arguments.scenarios or SCENARIOS:
-                began = time.monotonic()
-                with checks.group(name):
-                    getattr(run, name)()
-                print(f"# {name}: {time.monotonic() - began:.0f} s", flush=True)
-    finally:
-        cluster.stop()
-        if checks.failed or arguments.keep:
-            print(f"# logs and histories are in {folder}", flush=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    checks.finish()
+    run_scenarios("rolling", arguments, arguments.scenarios or SCENARIOS, Run)
 
 
 if __name__ == "__main__":
