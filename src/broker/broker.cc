@@ -81,6 +81,7 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
       replication_(replication_environment()),
       cleaner_(cleaner_environment()),
       disk_watch_({env_.control_loop, env_.disk, env_.clock, env_.trace.named("storage")}),
+      hand_over_(*env_.control_loop, *env_.clock),
       directory_reports_(*env_.control_loop,
                          [this](control::AssignDirectories request, DirectoryReports::Done done) {
                            ask(std::move(request), std::move(done));
@@ -973,6 +974,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
   partitions_gone_ = partitions_gone_ || !change->gone.empty();
   update_groups(*next);
   publish(std::move(next));
+  hand_over_.on_published();
   report_directories(*change);
   if (change->published) change->published();
   // The trees of deleted topics go when nobody waits for it.
@@ -1323,8 +1325,12 @@ void Broker::leave(std::function<void()> done) {
       others = others || (id != config_.node_id && !b->fenced);
     });
     if (!lifecycle_ || !others || ledger_.failed()) return hand_over_quorum(std::move(done));
-    lifecycle_->leave(kLeaveTimeoutMs,
-                      [this, done = std::move(done)]() mutable { hand_over_quorum(std::move(done)); });
+    hand_over_.begin(hosted_partitions(), [this, done = std::move(done)]() mutable {
+      lifecycle_->leave(kLeaveTimeoutMs, [this, done = std::move(done)]() mutable {
+        hand_over_.end();
+        hand_over_quorum(std::move(done));
+      });
+    });
   });
 }
 
@@ -1365,6 +1371,7 @@ void Broker::stop(std::function<void(Status)> done) {
 void Broker::stop_all(std::function<void(Status)> done) {
   ready_ = nullptr;
   if (finding_) finding_->stop();
+  hand_over_.stop();
   if (lifecycle_) lifecycle_->stop();
   directory_reports_.stop();
   ledger_.stop();

@@ -24,6 +24,7 @@
 #include "broker/disk_watch.h"
 #include "broker/founding.h"
 #include "broker/group_settings.h"
+#include "broker/hand_over.h"
 #include "broker/lifecycle.h"
 #include "broker/metadata_ledger.h"
 #include "broker/partition_host.h"
@@ -323,6 +324,7 @@ class Broker {
   Cleaner cleaner_;
   std::unique_ptr<Scrubber> scrubber_;
   DiskWatch disk_watch_;
+  HandOver hand_over_;
   std::map<Uuid, std::set<int32_t>> unopened_;  // for want of space: tried again
   std::shared_ptr<const View> view_;            // the newest
   std::deque<std::shared_ptr<Change>> changes_;

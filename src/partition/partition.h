@@ -226,6 +226,13 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   bool wake(io::Loop& loop, std::function<void(const Status&)> then);
   /// Whether wake() would say so at once.
   bool awake_for(const io::Loop& loop) const;
+  /// Leading with others, and about to be handed to one of them: from now until release_appends() whoever
+  /// asks wake() waits. What does not ask is appended. False: there is nothing to hold.
+  bool hold_appends();
+  /// Who waited goes ahead, and is refused if another leads by now.
+  void release_appends();
+  /// Whether somebody waits for a commit of what was appended.
+  bool commits_awaited() const;
   /// Whether reading at `from` has to open files first.
   bool must_wake_to_read(Offset from) const;
 
@@ -337,7 +344,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
 
  private:
   struct Notices;  // who is to be told, gathered under the lock
-  struct Waking;   // who waits for the log to be opened
+  struct Waking;   // who waits for the log to be opened, or to be handed over
   Offset log_start_locked() const { return log_ ? log_->log_start_offset() : rest_->log_start; }
   Offset durable_end_locked() const { return log_ ? log_->durable_end() : rest_->log_end; }
   Offset log_end_locked() const { return log_ ? log_->log_end_offset() : rest_->log_end; }
@@ -404,7 +411,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   std::unique_ptr<log::RestingLog> rest_;  // ... and this is what is known then
   std::atomic<bool> in_sync_ = false;
   std::atomic<bool> resting_ = false;
-  std::atomic<bool> asleep_ = false;  // resting, or somebody waits for the opening
+  std::atomic<bool> asleep_ = false;  // resting, held, or somebody waits for the opening
   std::unique_ptr<Waking> waking_;
   std::optional<replica::Leader> leader_;
   std::optional<replica::Follower> follower_;  // never both

@@ -19,7 +19,7 @@ struct Partition::Notices {
   uint64_t fetcher_tag = 0;
 };
 
-// Who waits for the log to be opened. Callers of one loop are told in the order in which they came, and
+// Who waits for the log to be opened, or for another to lead. Callers of one loop are told in the order in which they came, and
 // nobody of that loop overtakes them: what one connection sends is appended in its order.
 struct Partition::Waking {
   struct Waiter {
@@ -27,7 +27,8 @@ struct Partition::Waking {
     std::function<void(const Status&)> then;
   };
   std::deque<Waiter> waiters;
-  std::optional<Status> outcome;  // nullopt: being opened
+  std::optional<Status> outcome;  // nullopt: being opened, or held
+  bool held = false;
 
   std::deque<Waiter>::iterator first_of(const io::Loop& loop) {
     return std::find_if(waiters.begin(), waiters.end(), [&](const Waiter& w) { return w.loop == &loop; });

@@ -75,6 +75,33 @@ void Partition::drain_woken(io::Loop& loop) {
   }
 }
 
+bool Partition::hold_appends() {
+  const std::lock_guard lock(mutex_);
+  if (!leader_ || !log_ || replicas_ < 2 || waking_) return false;
+  waking_ = std::make_unique<Waking>();
+  waking_->held = true;
+  asleep_.store(true, std::memory_order_release);
+  return true;
+}
+
+void Partition::release_appends() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!waking_ || !std::exchange(waking_->held, false)) return;
+    if (waking_->waiters.empty()) {
+      waking_.reset();
+      asleep_.store(!log_, std::memory_order_release);
+      return;
+    }
+  }
+  woken({});
+}
+
+bool Partition::commits_awaited() const {
+  const std::lock_guard lock(mutex_);
+  return !commit_waits_.empty() || !flush_commit_waits_.empty();
+}
+
 bool Partition::must_wake_to_read(Offset from) const {
   if (!resting_.load(std::memory_order_acquire)) return false;
   const std::lock_guard lock(mutex_);

@@ -397,6 +397,63 @@ TEST_CASE("who was in sync before it might join is proposed without another fetc
   CHECK(proposal->isr.size() == 3);
 }
 
+TEST_CASE("while a partition is handed over producers wait, then are refused", "[replication]") {
+  Cluster c;
+  REQUIRE(c.lead(1, 1, {1, 2}).ok());
+  c.follow(2, 1, 1);
+  (void)c.one.append({.count = 2});
+  CHECK_FALSE(c.one.await_commit(Offset(2), 3));
+  Partition& p = *c.one.partition;
+  CHECK(p.awake_for(c.one.loop));
+  REQUIRE(p.hold_appends());
+  CHECK_FALSE(p.hold_appends());
+  CHECK_FALSE(c.two.partition->hold_appends());  // it leads nothing
+  CHECK_FALSE(p.awake_for(c.one.loop));
+  std::vector<int> went_on;
+  for (int i = 0; i < 2; ++i)
+    CHECK_FALSE(
+        p.wake(c.one.loop, [&went_on, i](const Status& open) { went_on.push_back(open.ok() ? i : -1); }));
+
+  // What was appended before is committed meanwhile.
+  CHECK(p.commits_awaited());
+  c.one.run_all();
+  c.catch_up(2, 1);
+  c.one.loop.settle();
+  CHECK_FALSE(p.commits_awaited());
+  CHECK(c.one.waiter->commits == Told{{3, ErrorCode::none}});
+  CHECK(went_on.empty());
+
+  REQUIRE(c.lead(2, 2, {1, 2}).ok());
+  c.follow(1, 2, 2);
+  c.one.loop.settle();
+  CHECK(went_on.empty());
+  p.release_appends();
+  c.one.loop.settle();
+  CHECK(went_on == std::vector<int>{0, 1});
+  CHECK(p.awake_for(c.one.loop));
+  CHECK(c.one.try_append().code() == ErrorCode::not_leader_or_follower);
+  CHECK(c.one.end() == Offset(2));
+  CHECK(c.two.end() == Offset(2));
+}
+
+TEST_CASE("a hand-over that comes to nothing lets producers go on", "[replication]") {
+  Cluster c;
+  REQUIRE(c.lead(1, 1, {1, 2}).ok());
+  Partition& p = *c.one.partition;
+  p.release_appends();  // of nothing
+  REQUIRE(p.hold_appends());
+  p.release_appends();
+  CHECK(p.awake_for(c.one.loop));
+  REQUIRE(p.hold_appends());
+  bool went_on = false;
+  CHECK_FALSE(p.wake(c.one.loop, [&went_on](const Status& open) { went_on = open.ok(); }));
+  p.release_appends();
+  c.one.loop.settle();
+  CHECK(went_on);
+  CHECK(p.awake_for(c.one.loop));
+  CHECK(c.one.try_append().ok());
+}
+
 TEST_CASE("what the old leader had alone is cut by epoch when it follows", "[replication]") {
   Cluster c;
   REQUIRE(c.lead(1, 1, {1, 2}).ok());
