@@ -15,7 +15,7 @@ bool is_last_of_producer(const CleaningRules& rules, const record::BatchView& ba
   const auto it = rules.producers->find(batch.producer_id());
   if (it == rules.producers->end()) return false;
   const LastOfProducer& last = it->second;
-  if (last.data_offset != kNoOffset) return batch.last_offset() == last.data_offset;
+  if (last.data_offset != kNoOffset) return batch.last_offset() >= last.data_offset;
   return batch.is_control() && batch.producer_epoch() == last.epoch;
 }
 

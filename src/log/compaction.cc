@@ -124,6 +124,11 @@ Status Compaction::map_some(uint64_t& budget) {
 // False: the map is full; it then knows everything below map_end_.
 Result<bool> Compaction::map_batch(const record::BatchView& batch) {
   TRY_ASSIGN(const bool needless, transactions_.needless(batch));
+  if (batch.has_producer() && !batch.is_control()) {
+    const auto it = plan_.producers.find(batch.producer_id());
+    if (it != plan_.producers.end() && it->second.data_offset != kNoOffset)
+      it->second.data_offset = std::max(it->second.data_offset, batch.last_offset());
+  }
   if (!needless && !batch.is_control() && batch.record_count() > 0) {
     TRY_ASSIGN(const record::OpenedBatch opened,
                record::OpenedBatch::open(batch, codecs_, kBatchInflatedMax));

@@ -93,8 +93,11 @@ Result<CompactionPlan> Log::plan_compaction(Now now, Offset high_watermark) {
     for (size_t i = p.batch_count; i-- > 0;) {
       if (p.batches[i].last_offset >= end) continue;
       plan.producers[p.id] = {p.batches[i].last_offset, p.epoch};
-      break;
+      return;
     }
+    // The batches in the plan, if there are any, are older than what is remembered: the walk shows the last
+    // of them, and of what is clean already nothing goes.
+    if (p.batch_count > 0) plan.producers[p.id] = {Offset(0), p.epoch};
   });
   return plan;
 }

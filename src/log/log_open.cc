@@ -136,7 +136,8 @@ Status LogOpener::name_the_topic() {
   const bool named = known && known->has_value();
   if (named) {
     // After an unclean stop nobody knows whether it came to the disk: written again, synced with the records.
-    if ((*known)->topic_id == params_.topic_id && params_.clean_shutdown) return {};
+    // So it is after an opening that failed half-way.
+    if ((*known)->topic_id == params_.topic_id && params_.clean_shutdown && !params_.create) return {};
     if ((*known)->topic_id != params_.topic_id) {
       return Error(ErrorCode::corrupt,
                    fmt::format("{} belongs to topic id {}, not {}", log_.directory_,

@@ -357,6 +357,36 @@ TEST_CASE("a producer's last batch leaves its number behind") {
                   .duplicate);
 }
 
+TEST_CASE("a producer is known after a cut, though all that was remembered of it lay beyond") {
+  CompactionFixture f;
+  f.open();
+  const auto by_producer = [](int16_t epoch, int32_t sequence) {
+    return KeyedSpec{.producer = ProducerId(5), .epoch = ProducerEpoch(epoch), .sequence = sequence};
+  };
+  f.append_keyed({{"a", "0"}}, by_producer(0, 0));
+  f.append_keyed({{"a", "1"}}, by_producer(0, 1));
+  f.append_keyed({{"a", "2"}});
+  f.settle();
+  f.append_keyed({{"b", "3"}}, by_producer(1, 0));
+  f.compact();
+  REQUIRE(f.offsets() == std::vector<int64_t>{2, 3});
+  for (const std::string& p : f.disk.paths()) {
+    if (p.ends_with(".snapshot")) f.disk.erase(p);
+  }
+  REQUIRE(f.log->truncate_to(Offset(3), at_ms(0)).ok());
+  f.reopen_unclean(Offset(0));
+  CHECK(f.append(keyed_batch({{"a", "1"}}, by_producer(0, 1))).base_offset == Offset(1));
+  Bytes ahead = keyed_batch({{"c", "4"}}, by_producer(1, 1));
+  CHECK(f.log->append_as_leader(ahead, LeaderEpoch(0), at_ms(0)).code() ==
+        ErrorCode::out_of_order_sequence_number);
+  // What an earlier run kept is let go when the producer has more in what is cleaned.
+  f.append_keyed({{"a", "4"}}, by_producer(1, 0));
+  f.settle();
+  f.compact();
+  const std::vector<BatchFound> left = f.batches();
+  CHECK(std::none_of(left.begin(), left.end(), [](const BatchFound& b) { return b.base == Offset(1); }));
+}
+
 TEST_CASE("consumers are not given batches without records alone, also before the run is over") {
   CompactionFixture f;
   f.open();

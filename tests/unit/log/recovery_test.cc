@@ -2,6 +2,7 @@
 #include <random>
 
 #include "base/endian.h"
+#include "log/partition_metadata.h"
 #include "log_fixture.h"
 
 namespace millrace::log {
@@ -81,6 +82,33 @@ void recover(Fixture& f, const Tail& tail, Bytes file) {
   f.disk = test::MemoryDisk();
   f.disk.put(f.path(Offset(0), FileKind::log), std::move(file));
   f.reopen_unclean(tail.next[tail.prefix]);
+}
+
+TEST_CASE("an opening that finds no room half-way leaves nothing that is taken for synced") {
+  Fixture f;
+  OpenParams p = f.params();
+  p.clean_shutdown = true;
+  p.topic_id = Uuid::from_random({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16});
+  REQUIRE(f.disk.make_directories(std::string(io::parent_path(kDirectory))).ok());
+  f.disk.settle();
+  // The directory comes to be and says whose it is, then there is no room for the first segment.
+  f.disk.fault = [](test::DiskOp op, const std::string& path) {
+    return op == test::DiskOp::open && path.ends_with(".log") ? ErrorCode::no_space : ErrorCode::none;
+  };
+  REQUIRE(f.try_open(p).code() == ErrorCode::no_space);
+  f.disk.fault = nullptr;
+  REQUIRE(f.try_open(p).ok());
+  f.append(BatchSpec{.count = 3});
+  REQUIRE(f.log->flush().ok());
+  f.log.reset();
+  f.disk.crash();
+  const Result<std::optional<PartitionMetadata>> known = read_partition_metadata(f.disk, kDirectory);
+  REQUIRE(known.ok());
+  REQUIRE(known->has_value());
+  CHECK((*known)->topic_id == p.topic_id);
+  p.clean_shutdown = false;
+  REQUIRE(f.try_open(p).ok());
+  CHECK(f.log->log_end_offset() == Offset(3));
 }
 
 TEST_CASE("a tail cut at every byte loses only the batch that was cut") {

@@ -1,10 +1,10 @@
 // The offline check: sound directories have no damage, and every kind of damage is found where it is.
 #include "log/verify.h"
 
+#include "compaction_fixture.h"
 #include "log/file_names.h"
 #include "log/manifest.h"
 #include "log/partition_metadata.h"
-#include "log_fixture.h"
 
 namespace millrace::log {
 namespace {
@@ -143,6 +143,37 @@ TEST_CASE("every kind of damage in a partition is found") {
   const PartitionVerdict v = verdict_of(f, check);
   CHECK(v.findings.damages > 0);
   CHECK(names(v.findings, Severity::damage, expected));
+}
+
+TEST_CASE("how a transaction ended must be known as long as data of it are there") {
+  CompactionFixture f;
+  f.open();
+  const KeyedSpec first{
+      .producer = ProducerId(5), .epoch = ProducerEpoch(0), .sequence = 0, .transactional = true};
+  KeyedSpec second = first;
+  second.sequence = 2;
+  f.append_keyed({{"a", "1"}, {"b", "1"}}, first);
+  f.append_keyed({{"a", "2"}}, second);
+  f.append(end_marker(ProducerId(5), false));
+  f.append_keyed({{"a", "3"}, {"c", "3"}});
+  f.settle();
+  REQUIRE(f.log->aborted_transactions(Offset(0), Offset(4))->size() == 1);
+  const std::string index = f.path(Offset(0), FileKind::txn_index);
+  const bool compacted = GENERATE(true, false);
+  if (compacted) {
+    f.compact();
+    // What is left of it: a batch without records that carries the producer's last sequence, and the marker.
+    const std::vector<BatchFound> left = f.batches();
+    REQUIRE(left.size() >= 2);
+    REQUIRE((left[0].base == Offset(2) && left[0].records == 0 && left[1].control));
+  }
+  // A power cut may take the name of the new index and leave that of the new segment.
+  f.disk.put(index, {});
+  REQUIRE(f.log->close(true).ok());
+  REQUIRE(write_partition_metadata(f.disk, kDirectory, kVerifiedTopic).ok());
+  const PartitionVerdict v = verdict_of(f, clean_check(f));
+  CHECK(v.findings.damages == (compacted ? 0 : 1));
+  CHECK(names(v.findings, Severity::damage, "producer 5 that was aborted at offset 3") == !compacted);
 }
 
 TEST_CASE("what the next start mends is a note") {
