@@ -1,6 +1,7 @@
 #include "sim/disk.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace millrace::sim {
 
@@ -8,6 +9,7 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kSector = 512;
+constexpr uint64_t kReadAhead = 128 * 1024;
 constexpr uint32_t kWorkEvent = 3;
 constexpr uint32_t kDoneEvent = 4;
 
@@ -33,7 +35,8 @@ class SimDisk::SimFile final : public io::File {
   }
   Result<std::optional<size_t>> read_at_cached(uint64_t position, MutableByteView out) const override {
     if (is_dead()) return dead();
-    if (disk_.dice_.percent(10)) return std::optional<size_t>();
+    if (disk_.dice_.percent(10) || !disk_.is_cached(*inode_, position, out.size()))
+      return std::optional<size_t>();
     TRY_ASSIGN(const size_t got, disk_.read(*inode_, path_, position, out));
     return std::optional<size_t>(got);
   }
@@ -48,7 +51,10 @@ class SimDisk::SimFile final : public io::File {
   }
   Status sync() override {
     if (is_dead()) return dead();
-    return disk_.sync(*inode_, path_);
+    if (sync_failed_) return Error(ErrorCode::io_error, path_ + ": an earlier sync failed");
+    Status synced = disk_.sync(*inode_, path_);
+    sync_failed_ = !synced.ok();
+    return synced;
   }
   void reserve(uint64_t) override {}
   Result<uint64_t> size() const override {
@@ -56,6 +62,7 @@ class SimDisk::SimFile final : public io::File {
     return uint64_t{inode_->data.size()};
   }
   const std::string& path() const override { return path_; }
+  const Inode& inode() const { return *inode_; }
 
  private:
   bool is_dead() const { return generation_ != disk_.generation_; }
@@ -65,6 +72,7 @@ class SimDisk::SimFile final : public io::File {
   const std::string path_;
   const std::shared_ptr<Inode> inode_;
   const uint64_t generation_;
+  bool sync_failed_ = false;
 };
 
 class SimDisk::Lock final : public io::DirectoryLock {
@@ -115,10 +123,15 @@ std::shared_ptr<SimDisk::Inode> SimDisk::find(const std::string& path) const {
 }
 
 void SimDisk::clear_faults() {
+  bool flipped = false;
   for (Device& d : devices_) {
     d.capacity = UINT64_MAX;
-    d.write_error = d.sync_error = d.read_error = d.read_flip = d.syncs_until_error = 0;
+    d.errors = d.no_space = {};
+    flipped = flipped || d.read_flip > 0;
+    d.read_flip = d.syncs_until_error = 0;
+    d.dead = false;
   }
+  if (flipped) evict_all();
 }
 
 size_t SimDisk::device_of(const std::string& path) const {
@@ -132,6 +145,21 @@ Error SimDisk::refused(const std::string& path, std::string_view what) const {
   Error error(ErrorCode::io_error, path + ": " + std::string(what));
   if (watch_) watch_(path, error);
   return error;
+}
+
+std::optional<Error> SimDisk::refuses(Call call, size_t device, const std::string& path) {
+  if (devices_.empty()) return std::nullopt;
+  const Device& d = devices_[device];
+  const auto i = static_cast<size_t>(call);
+  if (d.dead || dice_.per_million(d.errors[i])) {
+    ++counters.refused[i];
+    return refused(path, "input/output error");
+  }
+  if (dice_.per_million(d.no_space[i])) {
+    ++counters.without_room[i];
+    return Error(ErrorCode::no_space, path + ": no space left");
+  }
+  return std::nullopt;
 }
 
 bool SimDisk::powered() {
@@ -285,13 +313,15 @@ void SimDisk::cut_power(Inode& inode, bool lossless, std::set<Inode*>& seen) {
   if (!seen.insert(&inode).second) return;
   if (!inode.is_directory) {
     if (lossless) {
-      for (const Change& c : inode.pending) apply(inode.durable, c);
+      for (const Change& c : inode.pending) sim::apply(inode.durable, c);
     } else if (!inode.pending.empty()) {
       survive(inode);
     }
     inode.pending.clear();
     // What differs without being pending was dropped by a failed sync.
     inode.data = inode.durable;
+    inode.flips.clear();
+    chill(inode);
     return;
   }
   const size_t changes = inode.pending_names.size();
@@ -313,20 +343,9 @@ void SimDisk::cut_power(Inode& inode, bool lossless, std::set<Inode*>& seen) {
 
 // --- bytes ---
 
-void SimDisk::apply(Bytes& data, const Change& change) {
-  if (change.is_truncate) {
-    data.resize(static_cast<size_t>(change.position));
-    return;
-  }
-  if (change.bytes.empty()) return;
-  const auto from = static_cast<size_t>(change.position);
-  if (data.size() < from + change.bytes.size()) data.resize(from + change.bytes.size());
-  std::copy(change.bytes.begin(), change.bytes.end(), data.begin() + static_cast<std::ptrdiff_t>(from));
-}
-
 void SimDisk::store(Inode& inode, Change change) {
   const size_t before = inode.data.size();
-  apply(inode.data, change);
+  sim::apply(inode.data, change);
   if (!devices_.empty()) devices_[inode.device].used += inode.data.size() - before;
   if (!inode.lost_sectors.empty()) {
     for (uint64_t s = change.position / kSector; s * kSector < change.position + change.bytes.size(); ++s)
@@ -334,6 +353,14 @@ void SimDisk::store(Inode& inode, Change change) {
   }
   scheduler_.note(change.position);
   scheduler_.note_bytes(change.bytes);
+  if (!change.bytes.empty()) {
+    const uint64_t end = change.position + change.bytes.size();
+    inode.flips.erase(inode.flips.lower_bound(change.position), inode.flips.lower_bound(end));
+    inode.cold_pages.erase(inode.cold_pages.lower_bound(change.position / kPage),
+                           inode.cold_pages.lower_bound((end + kPage - 1) / kPage));
+  } else if (change.is_truncate) {
+    inode.flips.erase(inode.flips.lower_bound(change.position), inode.flips.end());
+  }
   inode.pending.push_back(std::move(change));
 }
 
@@ -350,12 +377,17 @@ Status SimDisk::write(Inode& inode, const std::string& path, uint64_t position,
   }
   if (bytes.empty()) return {};
   Device& device = devices_[inode.device];
-  if (dice_.per_million(device.write_error)) {
-    ++counters.write_errors;
+  if (std::optional<Error> error = refuses(Call::write, inode.device, path)) {
+    ++(error->code == ErrorCode::no_space ? counters.short_writes : counters.write_errors);
     errors_met_ = true;
     bytes.resize(dice_.index(bytes.size()));
     store(inode, {position, std::move(bytes), false});
-    return refused(path, "write error");
+    if (bugs.swallow_write_error) return {};
+    return *error;
+  }
+  if (path.ends_with("commit-file") && bytes.size() > 8 &&
+      ((bugs.forget_caps && bytes[8] == 2) || (bugs.forget_starts && bytes[8] == 3))) {
+    bytes[8] = 9;  // of a kind that nobody knows
   }
   const uint64_t end = std::max<uint64_t>(inode.data.size(), position + bytes.size());
   const uint64_t growth = end - inode.data.size();
@@ -365,8 +397,11 @@ Status SimDisk::write(Inode& inode, const std::string& path, uint64_t position,
     ++counters.short_writes;
     bytes.resize(static_cast<size_t>(bytes.size() - std::min<uint64_t>(bytes.size(), growth - room)));
     store(inode, {position, std::move(bytes), false});
+    if (bugs.swallow_no_space) return {};
     return Error(ErrorCode::no_space, path + ": no space left");
   }
+  if (bugs.flip_on_write && dice_.below(200) == 0)
+    bytes[dice_.index(bytes.size())] ^= static_cast<uint8_t>(1u << dice_.below(8));
   if (bugs.misdirected_write && position >= kSector && dice_.below(50) == 0) position -= kSector;
   store(inode, {position, std::move(bytes), false});
   return {};
@@ -374,6 +409,7 @@ Status SimDisk::write(Inode& inode, const std::string& path, uint64_t position,
 
 Status SimDisk::truncate(Inode& inode, const std::string& path, uint64_t size) {
   if (!powered()) return no_power(path);
+  if (std::optional<Error> error = refuses(Call::truncate, inode.device, path)) return *error;
   if (bugs.skip_truncate && path.ends_with(".log")) return {};
   store(inode, {size, {}, true});
   return {};
@@ -385,7 +421,8 @@ Status SimDisk::sync(Inode& inode, const std::string& path) {
   if (bugs.skip_small_file_sync && path.ends_with(".tmp")) return {};
   Device& device = devices_[inode.device];
   const bool chosen = device.syncs_until_error > 0 && --device.syncs_until_error == 0;
-  if (chosen || dice_.per_million(device.sync_error)) {
+  std::optional<Error> error = refuses(Call::sync, inode.device, path);
+  if (chosen || error) {
     // Some pages got there, the others are taken for clean: no later sync will write them.
     ++counters.sync_errors;
     errors_met_ = true;
@@ -394,37 +431,68 @@ Status SimDisk::sync(Inode& inode, const std::string& path) {
     inode.data = std::move(seen);
     inode.pending.clear();
     if (bugs.swallow_sync_error) return {};
-    return refused(path, "sync failed");
+    return error ? *error : refused(path, "sync failed");
   }
-  for (const Change& c : inode.pending) apply(inode.durable, c);
+  for (const Change& c : inode.pending) sim::apply(inode.durable, c);
   inode.pending.clear();
   return {};
 }
 
-Result<size_t> SimDisk::read(const Inode& inode, const std::string& path, uint64_t position,
-                             MutableByteView out) {
-  if (power_out_) return Error(ErrorCode::io_error, path + ": power is out");
-  const Device& device = devices_[inode.device];
-  if (dice_.per_million(device.read_error)) {
-    ++counters.read_errors;
-    return refused(path, "read error");
+bool SimDisk::is_cached(const Inode& inode, uint64_t position, size_t length) const {
+  if (inode.cold_pages.empty() || length == 0 || bugs.cold_unverified) return true;
+  const auto cold = inode.cold_pages.lower_bound(position / kPage);
+  return cold == inode.cold_pages.end() || *cold * kPage >= position + length;
+}
+
+// What the cache held is let go of: what is wrong on the medium is what will be read.
+void SimDisk::chill(Inode& inode) {
+  for (const auto& [position, mask] : inode.flips) {
+    if (position < inode.data.size()) inode.data[static_cast<size_t>(position)] ^= mask;
   }
+  inode.flips.clear();
+  for (uint64_t page = 0; page * kPage < inode.data.size(); ++page) inode.cold_pages.insert(page);
+}
+
+Result<size_t> SimDisk::read(Inode& inode, const std::string& path, uint64_t position, MutableByteView out) {
+  if (power_out_) return Error(ErrorCode::io_error, path + ": power is out");
   if (position >= inode.data.size()) return size_t{0};
   const size_t count = std::min<size_t>(out.size(), inode.data.size() - static_cast<size_t>(position));
-  if (!inode.lost_sectors.empty() && count > 0) {
+  const bool from_medium = !is_cached(inode, position, count);
+  const Device& device = devices_[inode.device];
+  if (from_medium) {
+    if (std::optional<Error> error = refuses(Call::read, inode.device, path)) {
+      ++counters.read_errors;
+      return *error;
+    }
     const auto lost = inode.lost_sectors.lower_bound(position / kSector);
     if (lost != inode.lost_sectors.end() && *lost * kSector < position + count) {
       ++counters.read_errors;
       return refused(path, "unreadable sector");
     }
+    const uint64_t ahead = position + count + kReadAhead;
+    inode.cold_pages.erase(inode.cold_pages.lower_bound(position / kPage),
+                           inode.cold_pages.lower_bound((ahead + kPage - 1) / kPage));
+    // The identity of a directory has no checksum (Kafka's format) and is taken to be safe.
+    if (!path.ends_with("meta.properties") && dice_.per_million(device.read_flip)) {
+      // On its way into the page cache, where it stays; what was read ahead, too.
+      ++counters.read_flips;
+      const uint64_t end = std::min<uint64_t>(ahead, inode.data.size());
+      const uint64_t at = position + dice_.below(end - position);
+      const auto mask = static_cast<uint8_t>(1u << dice_.below(8));
+      inode.data[static_cast<size_t>(at)] ^= mask;
+      if ((inode.flips[at] ^= mask) == 0) inode.flips.erase(at);
+    }
   }
   std::copy_n(inode.data.begin() + static_cast<std::ptrdiff_t>(position), count, out.begin());
-  if (count > 0 && dice_.per_million(device.read_flip)) {
-    ++counters.read_flips;
-    out[dice_.index(count)] ^= static_cast<uint8_t>(1u << dice_.below(8));
-  }
   if (bugs.stale_read && count > 0 && dice_.below(200) == 0) std::fill_n(out.begin(), count, uint8_t{0});
   return count;
+}
+
+std::optional<Bytes> SimDisk::cached_content(const io::File& file, uint64_t position, size_t length) const {
+  const auto& inode = static_cast<const SimFile&>(file).inode();
+  if (position + length > inode.data.size()) return std::nullopt;
+  const auto first = inode.data.begin() + static_cast<std::ptrdiff_t>(position);
+  return Bytes(first, first + static_cast<std::ptrdiff_t>(length));
 }
 
 // --- damage ---
@@ -435,8 +503,43 @@ void SimDisk::flip_bit(const std::string& path, uint64_t position, uint32_t bit)
   ++counters.bits_flipped;
   const auto mask = static_cast<uint8_t>(1u << (bit % 8));
   const auto at = static_cast<size_t>(position);
-  if (at < inode->data.size()) inode->data[at] ^= mask;
   if (at < inode->durable.size()) inode->durable[at] ^= mask;
+  if (at >= inode->data.size()) return;
+  if (inode->cold_pages.contains(position / kPage)) {
+    inode->data[at] ^= mask;
+  } else if ((inode->flips[position] ^= mask) == 0) {
+    inode->flips.erase(position);
+  }
+}
+
+void SimDisk::evict(const std::string& path) {
+  const std::shared_ptr<Inode> inode = find(path);
+  if (!inode || inode->is_directory || !inode->pending.empty()) return;
+  ++counters.evictions;
+  chill(*inode);
+}
+
+void SimDisk::evict_all() {
+  const std::function<void(Inode&)> each = [&](Inode& inode) {
+    if (!inode.is_directory) chill(inode);
+    for (const auto& [name, child] : inode.children) each(*child);
+  };
+  each(*root_);
+}
+
+void SimDisk::cut_file(const std::string& path, uint64_t size) {
+  const std::shared_ptr<Inode> inode = find(path);
+  if (!inode || inode->is_directory) return;
+  ++counters.files_cut;
+  if (size < inode->data.size()) inode->data.resize(static_cast<size_t>(size));
+  if (size < inode->durable.size()) inode->durable.resize(static_cast<size_t>(size));
+}
+
+void SimDisk::fill_with(const std::string& path, uint8_t byte) {
+  const std::shared_ptr<Inode> inode = find(path);
+  if (!inode || inode->is_directory) return;
+  std::fill(inode->data.begin(), inode->data.end(), byte);
+  std::fill(inode->durable.begin(), inode->durable.end(), byte);
 }
 
 void SimDisk::lose_file(const std::string& path) {
@@ -522,9 +625,12 @@ Result<std::shared_ptr<io::File>> SimDisk::open(const std::string& path, io::Ope
     const std::shared_ptr<Inode> directory = find(io::parent_path(path));
     if (!directory || !directory->is_directory) return Error(ErrorCode::not_found, path);
     if (!powered()) return Error(ErrorCode::io_error, path + ": power is out");
+    if (std::optional<Error> error = refuses(Call::create, device_of(path), path)) return *error;
     inode = std::make_shared<Inode>();
     inode->device = device_of(path);
     change(*directory, {NameChange::Kind::create, leaf_of(path), {}, inode});
+  } else if (std::optional<Error> error = refuses(Call::open, inode->device, path)) {
+    return *error;
   }
   return std::shared_ptr<io::File>(std::make_shared<SimFile>(*this, path, inode));
 }
@@ -535,6 +641,9 @@ Status SimDisk::rename(const std::string& from, const std::string& to) {
   ASSERT(io::parent_path(from) == io::parent_path(to));
   if (!find(from)) return Error(ErrorCode::not_found, from);
   if (!powered()) return no_power(from);
+  if (std::optional<Error> error = refuses(Call::rename, device_of(from), from)) return *error;
+  if (bugs.keep_old_epochs && to.ends_with("/leader-epoch-checkpoint") && find(to)) return {};
+  if (bugs.keep_old_checkpoints && to.ends_with("-offset-checkpoint") && find(to)) return {};
   if (const std::shared_ptr<Inode> old = find(to)) give_back(*old);
   change(*find(io::parent_path(from)), {NameChange::Kind::rename, leaf_of(from), leaf_of(to), nullptr});
   return {};
@@ -547,6 +656,7 @@ Status SimDisk::remove(const std::string& path) {
   if (inode->is_directory) return Error(ErrorCode::io_error, path + " is a directory");
   if (bugs.keep_clean_marker && path.ends_with("cleanshutdown")) return {};
   if (!powered()) return no_power(path);
+  if (std::optional<Error> error = refuses(Call::remove, inode->device, path)) return *error;
   give_back(*inode);
   change(*find(io::parent_path(path)), {NameChange::Kind::remove, leaf_of(path), {}, nullptr});
   return {};
@@ -572,6 +682,7 @@ Status SimDisk::make_directories(const std::string& path) {
     const std::string part = path.substr(0, slash);
     if (!find(part)) {
       if (!powered()) return no_power(path);
+      if (std::optional<Error> error = refuses(Call::make, device_of(path), path)) return *error;
       auto made = std::make_shared<Inode>();
       made->is_directory = true;
       made->device = device_of(path);
@@ -586,6 +697,7 @@ Status SimDisk::sync_directory(const std::string& path) {
   const std::shared_ptr<Inode> directory = find(path);
   if (!directory) return Error(ErrorCode::not_found, path);
   if (bugs.skip_directory_sync) return {};
+  if (std::optional<Error> error = refuses(Call::sync_directory, device_of(path), path)) return *error;
   for (const NameChange& c : directory->pending_names) apply(directory->durable_children, c);
   directory->pending_names.clear();
   return {};
@@ -595,6 +707,7 @@ Result<std::vector<io::DirectoryEntry>> SimDisk::list(const std::string& path) {
   if (power_out_) return Error(ErrorCode::io_error, path + ": power is out");
   const std::shared_ptr<Inode> directory = find(path);
   if (!directory || !directory->is_directory) return Error(ErrorCode::not_found, path);
+  if (std::optional<Error> error = refuses(Call::list, device_of(path), path)) return *error;
   std::vector<io::DirectoryEntry> out;
   for (const auto& [name, child] : directory->children) out.push_back({name, child->is_directory});
   return out;

@@ -9,19 +9,27 @@
 //   one cut in ten takes nothing
 // A process that dies leaves everything as it was, synced or not: the page cache survives.
 //
-// Each data directory is a device with a capacity and faults of its own. The cut can be set to fall in the
-// midst of anything: after so many further changes to the medium.
+// What a file holds is in the page cache or is not: bytes that were written or read are, until a power cut or
+// evict(). Only what comes from the medium can come wrong (bit flips, unreadable sectors).
+//
+// Each data directory is a device with a capacity and faults of its own. As with the real disk an error of
+// the medium is told to who watches, one for want of space is not, and a file whose sync failed once never
+// syncs again. The cut can be set to fall in the midst of anything: after so many further changes to the
+// medium.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "io/disk.h"
+#include "sim/byte_change.h"
 #include "sim/dice.h"
 #include "sim/scheduler.h"
 
@@ -38,14 +46,41 @@ struct DiskBugs {
   bool keep_clean_marker = false;     // the clean-shutdown marker is not removed
   bool misdirected_write = false;     // one write in fifty lands in the sector before
   bool stale_read = false;            // one read in two hundred gives zeros
+  bool swallow_no_space = false;      // a short write is taken for a whole one
+  bool swallow_write_error = false;   // the same of a failed one
+  bool flip_on_write = false;         // one write in two hundred stores another byte
+  bool cold_unverified = false;       // whatever lies on the medium is taken to be in the page cache
+  bool forget_caps = false;           // the commit file never hears of a cut (frames of kind 2)
+  bool forget_starts = false;         // ... nor where logs begin (frames of kind 3)
+  bool keep_old_epochs = false;       // leader-epoch-checkpoint is never replaced
+  bool keep_old_checkpoints = false;  // the checkpoint of log starts and ends stays the first one
 };
+
+/// What a call does, where it can be refused.
+enum class Call : uint8_t {
+  open,
+  create,
+  rename,
+  remove,
+  list,
+  make,
+  sync_directory,
+  write,
+  truncate,
+  sync,
+  read
+};
+inline constexpr size_t kCalls = 11;
 
 struct DiskCounters {
   uint64_t power_cuts = 0, lossless_cuts = 0, process_kills = 0;
   uint64_t pages_kept = 0, pages_dropped = 0, pages_between = 0, pages_torn = 0, pages_garbage = 0;
   uint64_t sizes_without_data = 0, names_rolled_back = 0, renames_rolled_back = 0;
   uint64_t short_writes = 0, write_errors = 0, sync_errors = 0, read_errors = 0, read_flips = 0,
-           slow_syncs = 0, bits_flipped = 0, files_lost = 0, sectors_lost = 0;
+           slow_syncs = 0, bits_flipped = 0, files_lost = 0, sectors_lost = 0, files_cut = 0, evictions = 0,
+           dead_devices = 0;
+  std::array<uint64_t, kCalls> refused{};       // by the medium
+  std::array<uint64_t, kCalls> without_room{};  // for want of space
 };
 
 class SimDisk final : public io::Disk {
@@ -55,8 +90,11 @@ class SimDisk final : public io::Disk {
     uint64_t capacity = UINT64_MAX;
     uint64_t used = 0;
     // Chances of one call, per million.
-    uint64_t write_error = 0, sync_error = 0, read_error = 0, read_flip = 0;
-    uint64_t syncs_until_error = 0;  // 1: the next one fails; 0: none does
+    std::array<uint64_t, kCalls> errors{};    // the medium refuses
+    std::array<uint64_t, kCalls> no_space{};  // no room: create, rename, make, write
+    uint64_t read_flip = 0;                   // a bit of what comes from the medium
+    bool dead = false;                        // everything is refused
+    uint64_t syncs_until_error = 0;           // 1: the next one fails; 0: none does
   };
   struct Timing {
     int64_t work_us_max = 300;      // from run() to the work
@@ -97,11 +135,20 @@ class SimDisk final : public io::Disk {
   void lose_file(const std::string& path);
   /// Reads that touch the sector fail until it is written.
   void lose_sector(const std::string& path, uint64_t position);
+  /// The file ends earlier than it did.
+  void cut_file(const std::string& path, uint64_t size);
+  void fill_with(const std::string& path, uint8_t byte);
+  /// The page cache lets go of it.
+  void evict(const std::string& path);
+  /// ... and of everything: whatever came wrong into it is gone.
+  void evict_all();
 
   // --- for the oracle ---
   std::vector<std::string> files_under(const std::string& directory) const;
   const Bytes* content(const std::string& path) const;
   const Bytes* durable_content(const std::string& path) const;
+  /// What the network is given of a file in the page cache; nullopt if that is not (all) there.
+  std::optional<Bytes> cached_content(const io::File& file, uint64_t position, size_t length) const;
 
   // --- io::Disk ---
   Result<std::shared_ptr<io::File>> open(const std::string& path, io::OpenMode mode) override;
@@ -124,11 +171,7 @@ class SimDisk final : public io::Disk {
   Error refused(const std::string& path, std::string_view what) const;
   class SimFile;
   class Lock;
-  struct Change {
-    uint64_t position = 0;
-    Bytes bytes;
-    bool is_truncate = false;
-  };
+  using Change = ByteChange;
   struct Inode;
   using Children = std::map<std::string, std::shared_ptr<Inode>>;
   struct NameChange {
@@ -145,6 +188,8 @@ class SimDisk final : public io::Disk {
     Bytes durable;  // what a power cut surely leaves
     std::vector<Change> pending;
     std::set<uint64_t> lost_sectors;
+    std::map<uint64_t, uint8_t> flips;  // on the medium: position to what is XORed on the way into the cache
+    std::set<uint64_t> cold_pages;      // not in the page cache
     // a directory
     Children children;
     Children durable_children;
@@ -154,13 +199,16 @@ class SimDisk final : public io::Disk {
   Status write(Inode& inode, const std::string& path, uint64_t position, const std::vector<ByteView>& pieces);
   Status truncate(Inode& inode, const std::string& path, uint64_t size);
   Status sync(Inode& inode, const std::string& path);
-  Result<size_t> read(const Inode& inode, const std::string& path, uint64_t position, MutableByteView out);
+  Result<size_t> read(Inode& inode, const std::string& path, uint64_t position, MutableByteView out);
+  bool is_cached(const Inode& inode, uint64_t position, size_t length) const;
+  static void chill(Inode& inode);
+  /// Whether the device refuses the call: what it says then.
+  std::optional<Error> refuses(Call call, size_t device, const std::string& path);
   /// Counts a change to the medium; false: power is (now) out and nothing happens.
   bool powered();
   Status no_power(const std::string& path) const;
   size_t device_of(const std::string& path) const;
   void store(Inode& inode, Change change);
-  static void apply(Bytes& data, const Change& change);
   static void apply(Children& children, const NameChange& change);
   static void change(Inode& directory, NameChange change);
   /// nullptr: not there.

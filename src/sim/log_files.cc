@@ -30,12 +30,17 @@ std::vector<SegmentFile> segment_files(const SimDisk& disk, const std::string& d
 
 }  // namespace
 
-FoundLog find_log(const SimDisk& disk, const std::string& directory, int64_t log_start) {
+std::optional<FoundLog> find_log(const SimDisk& disk, const std::string& directory, bool holes,
+                                 int64_t log_start) {
+  for (const std::string& path : disk.files_under(directory)) {
+    if (path.ends_with(log::kSwapSuffix)) return std::nullopt;
+  }
   FoundLog found;
   std::vector<SegmentFile> files = segment_files(disk, directory);
   while (files.size() > 1 && files[1].base <= log_start) files.erase(files.begin());
   if (files.empty()) return found;
   found.end = files.front().base;
+  int32_t epoch = -1;
   for (size_t i = 0; i < files.size(); ++i) {
     const bool is_last = i + 1 == files.size();
     const int64_t limit = is_last ? INT64_MAX : files[i + 1].base;
@@ -43,11 +48,13 @@ FoundLog find_log(const SimDisk& disk, const std::string& directory, int64_t log
     size_t at = 0;
     while (at < bytes.size()) {
       const Result<record::BatchView> batch = record::BatchView::parse(bytes.subspan(at));
-      if (!batch.ok() || !batch->crc_matches() || batch->base_offset().v != found.end ||
-          batch->next_offset().v > limit || batch->next_offset().v <= found.end) {
+      if (!batch.ok() || !batch->crc_matches() || batch->base_offset().v < found.end ||
+          (!holes && batch->base_offset().v != found.end) || batch->next_offset().v > limit ||
+          batch->leader_epoch().v < epoch || batch->next_offset().v <= found.end) {
         break;
       }
       found.end = batch->next_offset().v;
+      epoch = batch->leader_epoch().v;
       at += batch->size();
     }
     if (at < bytes.size()) found.torn = true;

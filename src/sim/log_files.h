@@ -15,8 +15,10 @@ struct FoundLog {
   bool torn = false;           // there are bytes after it
   bool segments_lost = false;  // there are segments after it
 };
-/// Segments wholly below `log_start` are none.
-FoundLog find_log(const SimDisk& disk, const std::string& directory, int64_t log_start);
+/// `holes`: of a compacted log. Segments wholly below `log_start` are none. Nothing if a compacted segment
+/// was about to take its place.
+std::optional<FoundLog> find_log(const SimDisk& disk, const std::string& directory, bool holes,
+                                 int64_t log_start);
 
 struct FoundBatch {
   std::string path;

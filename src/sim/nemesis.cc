@@ -282,11 +282,11 @@ void Nemesis::disk_error(SimNode& node) {
     d.syncs_until_error = 1 + dice_.below(40);
     note("disk error", fmt::format("{}: the {}th sync", d.root, d.syncs_until_error));
   } else {
-    d.write_error = 20'000;
+    d.errors[static_cast<size_t>(Call::write)] = 20'000;
     note("disk error", fmt::format("{}: writes", d.root));
   }
   in_a_while([this, &node, &d] {
-    d.write_error = d.syncs_until_error = 0;
+    d.errors[static_cast<size_t>(Call::write)] = d.syncs_until_error = 0;
     const bool met = node.disk().errors_met();
     if (!met) return;
     // Somebody mends the machine.

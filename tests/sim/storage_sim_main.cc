@@ -1,11 +1,12 @@
 // Runs the storage simulation over many seeds.
 //
 // usage: millrace-storage-sim [--seed N | --seeds A..B] [--jobs N] [--verbose] [--plant BUG]
-//                             [--no-sightings] [--twice PERCENT]
+//                             [--no-sightings] [--twice PERCENT] [--flips]
 //   --seed N      one seed, told step by step
 //   --seeds A..B  both included; default 1..1000
 //   --jobs N      threads; default: the number of cores
 //   --plant BUG   with a mistake planted: ends at the first seed that finds it ("all": a table of them all)
+//   --flips       every read may bring flipped bits
 //   --twice P     this percentage of the seeds runs twice: the hashes must agree; default 1
 // Prints how often each rare state was met; with 5,000 seeds or more, one that was never met is a failure.
 // Exit code 0 if no seed failed. The last line is `N passed, N failed`.
@@ -35,6 +36,7 @@ struct Arguments {
   uint64_t first = 1, last = 1000;
   unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
   bool verbose = false;
+  bool flips = false;
   bool sightings = true;
   uint64_t twice = 1;
   std::string bug;
@@ -58,6 +60,7 @@ Report run(const Arguments& arguments, const StorageBugs& bugs, bool stop_at_fir
       StorageSimOptions options;
       options.seed = seed;
       options.bugs = bugs;
+      options.flips_on_the_way = arguments.flips;
       if (arguments.verbose) options.narrate = [](const std::string& line) { std::puts(line.c_str()); };
       StorageSimOutcome outcome = run_storage_sim(options);
       const bool again = !stop_at_first && seed % 100 < arguments.twice;
@@ -137,6 +140,8 @@ int main(int argc, char** argv) {
       arguments.bug = value();
     } else if (a == "--twice") {
       arguments.twice = to_number(value());
+    } else if (a == "--flips") {
+      arguments.flips = true;
     } else if (a == "--no-sightings") {
       arguments.sightings = false;
     } else {
