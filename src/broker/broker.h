@@ -5,6 +5,12 @@
 // The control loop owns everything here but the shards, which belong to their loops. A committed change of
 // the metadata goes: image -> partitions opened or removed on the pool -> a new View posted to every loop ->
 // the reply.
+//
+//   broker.cc             start, stop, what handlers ask
+//   broker_quorum.cc      how this node comes to its metadata quorum
+//   broker_membership.cc  the controller, the registration, news of others
+//   broker_changes.cc     committed metadata becomes partitions, roles and views
+//   broker_upkeep.cc      retention, checkpoints, disks, metrics
 #pragma once
 
 #include <deque>

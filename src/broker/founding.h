@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "base/trace.h"
@@ -18,6 +19,9 @@
 #include "ledger/quorum_messages.h"
 
 namespace millrace::broker {
+
+/// In the first data directory: how the quorum of this node began (ledger::Founding).
+constexpr std::string_view kFoundingFile = "quorum-founding";
 
 class QuorumFounding {
  public:
