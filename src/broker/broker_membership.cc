@@ -217,7 +217,10 @@ void Broker::on_registered(BrokerEpoch epoch) {
 
 // An answer counts when what the controller had decided by then is seen here: it may be that this broker was
 // fenced meanwhile, and that others lead.
+// A controller in this very process answers at once, also one that was stopped for a while and does not know
+// yet that another leads: its word counts from the time at which a majority followed it.
 void Broker::on_heard(int64_t asked_mono_ms) {
+  if (ledger_.leading()) asked_mono_ms = std::min(asked_mono_ms, ledger_.runner().led_until_mono_ms());
   const int64_t session_ms = setting_int(*view_->image, "broker.session.timeout.ms");
   const int64_t silence_ms = session_ms + setting_int(*view_->image, "replica.fetch.wait.max.ms");
   const int64_t until_ms = asked_mono_ms + session_ms;

@@ -172,6 +172,7 @@ Bytes encode_raft_message(const raft::Message& message) {
   m.set_from(message.from.v);
   m.set_to(message.to.v);
   m.set_term(message.term.v);
+  m.set_asked_ms(message.asked_mono_ms);
   std::visit([&m](const auto& body) { put_body(body, m); }, message.body);
   return protobuf_bytes(m);
 }
@@ -183,6 +184,7 @@ Result<raft::Message> decode_raft_message(ByteView bytes) {
   out.from = raft::NodeId(m.from());
   out.to = raft::NodeId(m.to());
   out.term = Term(m.term());
+  out.asked_mono_ms = m.asked_ms();
   TRY(get_body(m, out));
   return out;
 }

@@ -96,6 +96,8 @@ class RaftRunner {
   LogIndex end_index() const { return raft_->log().last_index(); }
   const raft::Membership& membership() const { return raft_->membership(); }
   std::vector<raft::PeerStatus> peers() const { return raft_->peers(); }
+  /// See raft::Raft; INT64_MIN before start().
+  int64_t led_until_mono_ms() const { return raft_ ? raft_->led_until_mono_ms() : INT64_MIN; }
   /// Blocking, when the loop has stopped calling.
   Status close() { return store_.close(!failed_); }
   /// The store's directory failed elsewhere: nothing is written to it any more. On the loop.

@@ -2,6 +2,7 @@
 #include "raft/raft.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/assert.h"
 
@@ -53,6 +54,7 @@ Raft::Raft(Options options, HardState hard, EntryLog log, std::shared_ptr<const 
 
 void Raft::step(Message m, Now now) {
   see(now);
+  asked_ms_ = m.asked_mono_ms;
   if (m.to != options_.self || m.from == options_.self || m.from == kNobody) return;
   const auto* vote_request = std::get_if<VoteRequest>(&m.body);
   const auto* vote_reply = std::get_if<VoteReply>(&m.body);
@@ -227,7 +229,9 @@ void Raft::reset_election_timer() {
 
 // `after_writes`: not before everything decided so far is durable.
 void Raft::send(NodeId to, Term term, decltype(Message::body) body, bool after_writes) {
-  Message m{options_.self, to, term, std::move(body)};
+  Message m{options_.self, to, term, std::move(body), now_ms_};
+  if (std::holds_alternative<AppendReply>(m.body) || std::holds_alternative<SnapshotReply>(m.body))
+    m.asked_mono_ms = asked_ms_;
   if (after_writes && changes_ > changes_durable_) {
     held_.emplace_back(changes_, std::move(m));
   } else {
@@ -258,6 +262,15 @@ std::vector<PeerStatus> Raft::peers() const {
   std::vector<PeerStatus> out;
   for (const auto& [node, p] : progress_) out.push_back({node, p.match, p.last_heard_ms});
   return out;
+}
+
+int64_t Raft::led_until_mono_ms() const {
+  if (role_ != Role::leader) return INT64_MIN;
+  std::vector<int64_t> answered;
+  for (const NodeId node : membership().voters)
+    answered.push_back(node == options_.self ? INT64_MAX : progress_.at(node).answered_ms);
+  std::sort(answered.begin(), answered.end(), std::greater<>());
+  return answered[membership().majority() - 1];
 }
 
 }  // namespace millrace::raft

@@ -151,6 +151,9 @@ class Raft {
   const Membership& membership() const { return log_.membership(); }
   /// Of the followers, while leading.
   std::vector<PeerStatus> peers() const;
+  /// While leading: until then nobody else led. A majority has answered what was asked at this time or later,
+  /// whenever the answers arrived; INT64_MAX: nobody else is a voter. Not leading: INT64_MIN.
+  int64_t led_until_mono_ms() const;
 
  private:
   enum class Flow : uint8_t { probe, replicate, snapshot };
@@ -162,6 +165,7 @@ class Raft {
     bool probing = false;           // one unanswered probe is out
     LogIndex commit_sent{0};
     int64_t last_heard_ms = 0;
+    int64_t answered_ms = INT64_MIN;  // the newest question, by our clock, that it has answered
     int64_t next_beat_ms = 0;
     std::shared_ptr<const Snapshot> snapshot;  // being sent
     uint64_t snapshot_offset = 0;
@@ -220,6 +224,7 @@ class Raft {
 
   const Options options_;
   int64_t now_ms_;
+  int64_t asked_ms_ = 0;  // of the message that is being answered
   uint64_t random_;
 
   HardState hard_;

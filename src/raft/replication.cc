@@ -71,6 +71,7 @@ void Raft::on_append_reply(const Message& m, const AppendReply& reply) {
   if (at == progress_.end()) return;
   Progress& p = at->second;
   p.last_heard_ms = now_ms_;
+  p.answered_ms = std::max(p.answered_ms, std::min(m.asked_mono_ms, now_ms_));
   if (reply.success) {
     if (reply.match > log_.last_index()) return;  // of no log of ours
     p.match = std::max(p.match, reply.match);

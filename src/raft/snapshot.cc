@@ -50,6 +50,7 @@ void Raft::on_snapshot_reply(const Message& m, const SnapshotReply& reply) {
   if (at == progress_.end()) return;
   Progress& p = at->second;
   p.last_heard_ms = now_ms_;
+  p.answered_ms = std::max(p.answered_ms, std::min(m.asked_mono_ms, now_ms_));
   if (p.flow != Flow::snapshot || p.snapshot->meta.index != reply.index) return;
   if (reply.next_offset > p.snapshot->data.size() || reply.next_offset == p.snapshot_offset) return;
   p.snapshot_offset = reply.next_offset;

@@ -131,6 +131,8 @@ struct Message {
   Term term;
   std::variant<VoteRequest, VoteReply, AppendRequest, AppendReply, SnapshotRequest, SnapshotReply, TimeoutNow>
       body;
+  /// The leader's monotonic clock when it asked; what answers it repeats that.
+  int64_t asked_mono_ms = 0;
 };
 
 }  // namespace millrace::raft

@@ -9,7 +9,7 @@ using namespace millrace::ledger;
 namespace {
 
 raft::Message raft_message(decltype(raft::Message::body) body) {
-  return {raft::NodeId(1), raft::NodeId(2), Term(7), std::move(body)};
+  return {raft::NodeId(1), raft::NodeId(2), Term(7), std::move(body), 15};
 }
 
 const raft::Membership kThree{
@@ -39,6 +39,7 @@ TEST_CASE("every raft message survives encoding") {
     CHECK(back->from == m.from);
     CHECK(back->to == m.to);
     CHECK(back->term == m.term);
+    CHECK(back->asked_mono_ms == 15);
     CHECK(back->body.index() == m.body.index());
     CHECK(encode_raft_message(*back) == bytes);
   }

@@ -406,7 +406,11 @@ class ClusterSim {
     require(open_changes <= 1, "two uncommitted membership changes at a leader");
     const auto [at, fresh] = leaders_.emplace(r.term(), id);
     require(at->second == id, "two leaders in term " + std::to_string(r.term().v));
+    const auto later = led_since_.upper_bound(r.term());
+    if (later != led_since_.end())
+      require(r.led_until_mono_ms() <= later->second, "a leader is sure of a time in which another led");
     if (fresh) {
+      led_since_[r.term()] = now_ms_;
       // Leader completeness.
       for (const auto& [index, entry] : committed_) {
         if (index <= log.base_index()) continue;
@@ -448,6 +452,7 @@ class ClusterSim {
   std::map<LogIndex, std::pair<Term, std::string>> committed_;
   std::map<std::pair<LogIndex, Term>, std::pair<std::string, Term>> entries_;
   std::map<Term, NodeId> leaders_;
+  std::map<Term, int64_t> led_since_;
 };
 
 }  // namespace millrace::raft

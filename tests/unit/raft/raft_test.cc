@@ -375,6 +375,35 @@ TEST_CASE("entries of one proposal are split over messages by size") {
   CHECK(appends_with_entries((*s)[1].take_output(), 2) == 3);
 }
 
+TEST_CASE("a leader is sure of the time at which it asked, not of that at which it heard") {
+  auto s = elected();
+  s->propose(1, "first");
+  s->settle();
+  Raft& leader = (*s)[1];
+  CHECK((*s)[2].led_until_mono_ms() == INT64_MIN);
+  // It stands still while an answer lies in its socket.
+  s->pass(250);
+  s->tick(1);
+  const int64_t asked = s->now().mono_ms;
+  for (Message& m : leader.take_output().send) {
+    if (m.to == NodeId(2)) (*s)[2].step(std::move(m), s->now());
+  }
+  const Output answer = (*s)[2].take_output();
+  REQUIRE(answer.send.size() == 1);
+  CHECK(leader.led_until_mono_ms() < asked);
+  s->pass(15'000);
+  leader.step(answer.send.front(), s->now());
+  CHECK(leader.leads());
+  CHECK(leader.led_until_mono_ms() == asked);
+}
+
+TEST_CASE("a sole voter is always sure to lead") {
+  Story s(1);
+  s.time_out(1);
+  s.settle();
+  CHECK(s[1].led_until_mono_ms() == INT64_MAX);
+}
+
 TEST_CASE("one follower that takes the leader for gone moves nothing while the other hears it") {
   auto s = elected();
   (*s)[2].node_gone(NodeId(1), s->now());
