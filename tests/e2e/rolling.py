@@ -94,7 +94,14 @@ class Application:
 class Applications:
     def __init__(self, cluster, checks, names, scenario):
         self.checks = checks
-        self.all = [Application(cluster, checks, name, scenario) for name in names]
+        self.all = []
+        try:
+            for name in names:
+                self.all.append(Application(cluster, checks, name, scenario))
+        except BaseException:
+            for a in self.all:
+                a.process.kill()
+            raise
 
     def __enter__(self):
         began = time.monotonic()
