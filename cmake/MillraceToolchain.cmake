@@ -8,6 +8,10 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 
 set(MILLRACE_SANITIZE "" CACHE STRING "address,undefined | thread | empty")
 option(MILLRACE_HARDEN "Hardening flags" OFF)
+option(MILLRACE_PLANTS "Mistakes that the simulation can plant (base/plants.h); never for a broker" OFF)
+if(MILLRACE_PLANTS)
+  add_compile_definitions(MILLRACE_PLANTS)
+endif()
 
 find_program(CCACHE ccache)
 if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)

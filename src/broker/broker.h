@@ -76,8 +76,9 @@ struct BrokerConfig {
   std::vector<io::Endpoint> bootstrap;      // controller.quorum.bootstrap.servers
   std::optional<meta::Endpoint> internal;   // where other nodes reach this one
   int64_t election_timeout_ms = 1000;
-  bool is_broker = true;      // registers and hosts partitions
-  bool is_controller = true;  // may found a quorum
+  size_t metadata_append_bytes = 1 << 20;  // entries of the metadata log in one message
+  bool is_broker = true;                   // registers and hosts partitions
+  bool is_controller = true;               // may found a quorum
   std::optional<std::string> rack;
   std::shared_ptr<const meta::ConfigValues>
       settings;  // what the properties say, for DescribeConfigs and defaults

@@ -106,6 +106,7 @@ void Broker::start_quorum(const ledger::Founding& founding) {
   start.quorum.may_vote = founding.may_vote;
   start.quorum.directory = host_.metadata_directory().id();
   start.quorum.election_timeout_ms = config_.election_timeout_ms;
+  start.quorum.append_bytes_max = config_.metadata_append_bytes;
   start.quorum.heartbeat_ms = std::max<int64_t>(config_.election_timeout_ms / 5, 1);
   start.cluster_id = founding.cluster_id;
   start.settings = config_.settings;

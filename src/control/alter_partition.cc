@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/contains.h"
+#include "base/plants.h"
 #include "control/broker_epoch.h"
 #include "control/controller.h"
 #include "control/draft.h"
@@ -31,7 +32,7 @@ Outcome check_members(const meta::Image& image, const meta::Partition& p, const 
     if (!is_usable(image, m.broker)) return ineligible("is fenced, shutting down or not registered");
     const meta::Broker& broker = *image.broker(m.broker);
     const bool unsaid = m.epoch == BrokerEpoch(-1) && contains(p.isr, m.broker);
-    if (!unsaid && broker.epoch != m.epoch) {
+    if (!unsaid && broker.epoch != m.epoch && !planted(Plant::accept_old_member)) {
       return ineligible(fmt::format("is registered in epoch {}, not {}", broker.epoch.v, m.epoch.v));
     }
     if (!directory_is_online(p, broker)) return ineligible("lies in a directory that is offline");
@@ -50,7 +51,7 @@ Outcome check_item(const meta::Image& image, const meta::Partition& p, BrokerId 
             fmt::format("The leader epoch is {}, not {}", p.leader_epoch.v, item.leader_epoch.v)};
   }
   if (asks != p.leader) return bad(fmt::format("Broker {} leads the partition", p.leader.v));
-  if (item.partition_epoch < p.partition_epoch) {
+  if (item.partition_epoch < p.partition_epoch && !planted(Plant::accept_stale_isr)) {
     return {ErrorCode::invalid_update_version,
             fmt::format("The partition epoch is {}, not {}", p.partition_epoch, item.partition_epoch)};
   }

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "base/contains.h"
+#include "base/plants.h"
 #include "control/broker_epoch.h"
 #include "control/controller.h"
 #include "control/draft.h"
@@ -65,7 +66,7 @@ void Controller::leave(Draft& draft, TopicRules& rules, BrokerId broker) const {
 }
 
 void Controller::fence(Draft& draft, TopicRules& rules, BrokerId broker) {
-  leave(draft, rules, broker);
+  if (!planted(Plant::fence_keeps_isr)) leave(draft, rules, broker);
   meta::BrokerChangeRecord change = change_of(*draft.image().broker(broker));
   change.fenced = true;
   draft.add(std::move(change));

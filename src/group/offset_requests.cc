@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/plants.h"
 #include "group/shard.h"
 
 namespace millrace::group {
@@ -62,6 +63,7 @@ ErrorCode GroupShard::check_commit(const std::string& group_id, int32_t generati
   if (generation < 0 && member_id.empty() && !group_instance_id) {
     return transactional ? ErrorCode::none : ErrorCode::unknown_member_id;
   }
+  if (planted(Plant::commit_of_old_generation)) return ErrorCode::none;
   if (it == groups_.end()) return ErrorCode::unknown_member_id;
   ClassicGroup& group = it->second;
   if (const ErrorCode code = check_member(group, member_id, group_instance_id); code != ErrorCode::none)

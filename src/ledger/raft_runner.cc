@@ -28,6 +28,7 @@ void RaftRunner::start(Quorum quorum, Handlers handlers) {
   options.may_vote = quorum.may_vote;
   options.directory = quorum.directory;
   options.election_timeout_ms = quorum.election_timeout_ms;
+  options.append_bytes_max = quorum.append_bytes_max;
   options.heartbeat_ms = quorum.heartbeat_ms;
   trailing_entries_ = options.trailing_entries;
   raft::Restored restored;

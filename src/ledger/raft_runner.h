@@ -35,6 +35,7 @@ class RaftRunner {
     bool may_vote = true;
     Uuid directory;
     int64_t election_timeout_ms = 1000;
+    size_t append_bytes_max = 1 << 20;  // entries in one message
     int64_t heartbeat_ms = 250;
   };
   struct Handlers {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/plants.h"
 #include "log/file_names.h"
 #include "record/control_batch.h"
 
@@ -30,6 +31,7 @@ Status SyncPlan::run(io::Disk& disk) const {
     if (!status && status.code() != ErrorCode::not_found) return status;
   }
   for (const std::string& directory : directories) {
+    if (planted(Plant::drop_directory_sync)) break;
     Status status = disk.sync_directory(directory);
     if (!status && status.code() != ErrorCode::not_found) return status;
   }
@@ -427,7 +429,8 @@ void Log::synced(const SyncPlan& plan, const Status& outcome) {
   parent_dirty_ = parent_dirty_ && plan.directories.empty();
   durable_end_ = std::max(durable_end_, plan.end);
   // Only a plan that carried the epochs, or had none to carry, may move it: see plan_sync().
-  recovery_point_ = std::max(recovery_point_, plan.recovery_point);
+  recovery_point_ =
+      std::max(recovery_point_, planted(Plant::recovery_point_ahead) ? log_end_offset_ : plan.recovery_point);
   if (plan.recovery_point != kNoOffset && plan.epochs_version > *epochs_synced_)
     epochs_synced_->store(plan.epochs_version, std::memory_order_release);
 }

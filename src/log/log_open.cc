@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/plants.h"
 #include "log/file_names.h"
 #include "log/log.h"
 #include "log/partition_metadata.h"
@@ -473,7 +474,7 @@ Status LogOpener::check_ends() {
 // until they are dropped. What nobody is known to have synced is written once more, so that the sync with
 // which serving begins is true of it.
 Status LogOpener::rewrite_unsynced() {
-  if (params_.clean_shutdown) return {};
+  if (params_.clean_shutdown || planted(Plant::trust_page_cache_after_fail)) return {};
   const Offset from = std::max(log_.durable_end_, log_.segments_.front()->base_offset());
   for (size_t i = log_.segment_index_of(from); i < log_.segments_.size(); ++i) {
     const Segment& segment = *log_.segments_[i];
@@ -596,6 +597,7 @@ Status Log::rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStat
     trace_.warn("{}: snapshot at {} is unusable: {}", directory_, at.v, loaded.error().message);
     remove_snapshots(at, at + 1);
   }
+  if (planted(Plant::forget_recent_producers) && stats != nullptr) return {};
   if (from > segments_.front()->base_offset()) recall_in_flight(from, wall_ms);
   return replay(
       producers_, from, Offset(INT64_MAX), wall_ms,

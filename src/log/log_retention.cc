@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/plants.h"
 #include "log/file_names.h"
 #include "log/log.h"
 
@@ -204,10 +205,10 @@ Status Log::truncate_to(Offset offset, Now now) {
   if (status) {
     const Offset end = active().next_offset();
     lower_ends(end);
-    if (epochs_.truncate_from_end(end)) ++epochs_version_;
+    if (!planted(Plant::keep_epochs_on_truncate) && epochs_.truncate_from_end(end)) ++epochs_version_;
     remove_snapshots(end + 1, Offset(INT64_MAX));
     const std::vector<CompletedTxn> completed = producers_.completed_below(end);
-    status = rebuild_producers(end, now.wall_ms, nullptr);
+    if (!planted(Plant::keep_producers_on_truncate)) status = rebuild_producers(end, now.wall_ms, nullptr);
     producers_.restore_completed(completed);
   }
   if (!status) {

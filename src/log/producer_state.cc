@@ -6,6 +6,7 @@
 
 #include "base/crc32c.h"
 #include "base/endian.h"
+#include "base/plants.h"
 
 namespace millrace::log {
 
@@ -36,9 +37,10 @@ void ProducerEntry::add(const ProducerBatch& batch) {
 
 ProducerVerdict ProducerState::judge(const BatchHeader& batch, const ProducerEntry* known) {
   ProducerVerdict verdict;
-  if (known == nullptr || known->epoch == kNoProducerEpoch) return verdict;
+  if (known == nullptr || known->epoch == kNoProducerEpoch || planted(Plant::ignore_sequence)) return verdict;
   const int32_t last_sequence = batch.last_sequence();
-  if (known->epoch == batch.producer_epoch && batch.base_sequence >= 0) {
+  const ProducerEpoch epoch = planted(Plant::ignore_producer_epoch) ? known->epoch : batch.producer_epoch;
+  if (known->epoch == epoch && batch.base_sequence >= 0) {
     for (size_t i = 0; i < known->batch_count; ++i) {
       const ProducerBatch& b = known->batches[i];
       if (b.last_sequence == last_sequence && b.first_sequence() == batch.base_sequence) {
@@ -47,7 +49,7 @@ ProducerVerdict ProducerState::judge(const BatchHeader& batch, const ProducerEnt
       }
     }
   }
-  if (batch.producer_epoch < known->epoch) {
+  if (epoch < known->epoch) {
     verdict.error = ErrorCode::invalid_producer_epoch;
     verdict.message = fmt::format("producer {} has epoch {}, the batch says {}", known->id.v, known->epoch.v,
                                   batch.producer_epoch.v);
@@ -55,9 +57,8 @@ ProducerVerdict ProducerState::judge(const BatchHeader& batch, const ProducerEnt
   }
   // What a coordinator writes for a producer carries no sequence.
   if (batch.base_sequence >= 0) {
-    const bool in_order = batch.producer_epoch > known->epoch
-                              ? batch.base_sequence == 0
-                              : follows(known->last_sequence(), batch.base_sequence);
+    const bool in_order = epoch > known->epoch ? batch.base_sequence == 0
+                                               : follows(known->last_sequence(), batch.base_sequence);
     if (!in_order) {
       verdict.error = ErrorCode::out_of_order_sequence_number;
       verdict.message =

@@ -1,4 +1,5 @@
 #include "meta/image.h"
+#include "base/plants.h"
 
 #include <fmt/format.h>
 
@@ -119,7 +120,7 @@ struct Image::Applier {
     if (r.directories) p.directories = *r.directories;
     if (r.leader) {
       p.leader = *r.leader;
-      ++p.leader_epoch;
+      if (!planted(Plant::same_leader_epoch)) ++p.leader_epoch;
     }
     ++p.partition_epoch;
     auto topic = std::make_shared<Topic>(**at);

@@ -1,4 +1,5 @@
 #include "partition/commit_journal.h"
+#include "base/plants.h"
 
 #include <utility>
 #include <vector>
@@ -193,6 +194,7 @@ Status CommitJournal::lower(const log::CommitKey& key, Offset end) {
 }
 
 void CommitJournal::forget(const log::CommitKey& key) {
+  if (planted(Plant::keep_deleted_durable_end)) return;
   const std::lock_guard lock(mutex_);
   noted_.erase(key);
   noted_starts_.erase(key);

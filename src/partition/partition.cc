@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/plants.h"
 #include "partition/partition_notices.h"
 #include "record/batch_iterator.h"
 
@@ -121,7 +122,9 @@ void Partition::stop(ErrorCode why) {
 
 void Partition::take_waits_locked(Notices& notices) {
   for (CommitWaits* waits : {&commit_waits_, &flush_waits_, &flush_commit_waits_})
-    waits->take_all(ErrorCode::request_timed_out, notices.commits);
+    waits->take_all(planted(Plant::wrong_code_after_append) ? ErrorCode::not_leader_or_follower
+                                                            : ErrorCode::request_timed_out,
+                    notices.commits);
 }
 
 ErrorCode Partition::serving_locked(EpochCheck check) const {
@@ -346,10 +349,12 @@ void Partition::end_sync(io::Loop& loop, const Sync& sync) {
     const std::lock_guard lock(mutex_);
     (sync.checkpoint ? checkpoint_running_ : sync_running_) = false;
     // Of a directory that failed meanwhile nothing is acknowledged any more.
-    const Status outcome = sync.outcome.ok() ? usable() : sync.outcome;
+    Status outcome = sync.outcome.ok() ? usable() : sync.outcome;
+    if (planted(Plant::ignore_failed_sync)) outcome = Status();
     changed_ = true;
     const Offset before = log_ ? log_->durable_end() : Offset(0);
-    if (log_) log_->synced(sync.plan, outcome);
+    const bool retry = planted(Plant::retry_failed_sync) && !outcome.ok();
+    if (log_ && !retry) log_->synced(sync.plan, outcome);
     if (log_ && outcome.ok()) {
       if (env_.sync.seconds != nullptr && !sync.checkpoint) env_.sync.seconds->observe_ns(sync.took_ns);
       if (env_.sync.records != nullptr && log_->durable_end() > before)
@@ -367,6 +372,8 @@ void Partition::end_sync(io::Loop& loop, const Sync& sync) {
       const bool waited_for =
           (config_->fsync && !commit_waits_.empty()) || !flush_waits_.empty() || !flush_commit_waits_.empty();
       again = !sync_running_ && (sync_wanted_ || waited_for) && log_->durable_end() < log_->log_end_offset();
+    } else if (retry) {
+      again = true;
     } else {
       // Never retried: the kernel may have dropped the pages and would report success.
       fail_locked(outcome.error(), notices);
@@ -480,7 +487,8 @@ Result<log::ReadResult> Partition::read_locked(Offset from, size_t bytes_max, bo
   if (from < offsets.log_start || from > offsets.log_end) {
     return Error(ErrorCode::offset_out_of_range, "");
   }
-  const Offset bound = isolation == Isolation::replica          ? offsets.log_end
+  const bool to_the_end = isolation == Isolation::replica || planted(Plant::read_uncommitted_end);
+  const Offset bound = to_the_end                               ? offsets.log_end
                        : isolation == Isolation::read_committed ? offsets.last_stable
                                                                 : offsets.high_watermark;
   if (from >= bound || bytes_max == 0) return log::ReadResult{};

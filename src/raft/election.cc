@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/plants.h"
 #include "raft/raft.h"
 
 namespace millrace::raft {
@@ -12,6 +13,7 @@ bool Raft::hears_leader() const {
 }
 
 bool Raft::is_up_to_date(const VoteRequest& request) const {
+  if (planted(Plant::vote_for_stale_log)) return true;
   if (request.last_term != log_.last_term()) return request.last_term > log_.last_term();
   return request.last_index >= log_.last_index();
 }
@@ -110,7 +112,8 @@ void Raft::on_vote_request(const Message& m, const VoteRequest& request) {
     send(m.from, grant ? m.term : hard_.term, VoteReply{true, grant}, !grant);
     return;
   }
-  const bool free = hard_.vote == m.from || (hard_.vote == kNobody && leader_ == kNobody);
+  const bool free =
+      hard_.vote == m.from || (hard_.vote == kNobody && leader_ == kNobody) || planted(Plant::vote_twice);
   const bool grant = free && is_up_to_date(request);
   if (grant && hard_.vote != m.from) {
     hard_.vote = m.from;
@@ -121,7 +124,7 @@ void Raft::on_vote_request(const Message& m, const VoteRequest& request) {
     reset_election_timer();
     if (role_ == Role::pre_candidate) role_ = Role::follower;
   }
-  send(m.from, hard_.term, VoteReply{false, grant}, true);
+  send(m.from, hard_.term, VoteReply{false, grant}, !planted(Plant::vote_before_sync));
 }
 
 void Raft::on_vote_reply(const Message& m, const VoteReply& reply) {

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/assert.h"
+#include "base/plants.h"
 
 namespace millrace::raft {
 
@@ -187,7 +188,8 @@ void Raft::deliver(Output& out) {
 }
 
 void Raft::note_leadership(Output& out) {
-  const bool leading = role_ == Role::leader && delivered_ >= first_of_term_;
+  const bool leading =
+      role_ == Role::leader && (delivered_ >= first_of_term_ || planted(Plant::serve_before_epoch_start));
   if (leading == told_.leading && (!leading || told_.term == hard_.term)) return;
   told_ = {leading, hard_.term};
   out.leadership = told_;

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "base/assert.h"
+#include "base/plants.h"
 #include "raft/raft.h"
 
 namespace millrace::raft {
@@ -116,9 +117,15 @@ void Raft::advance_commit() {
     const auto at = progress_.find(node);
     matches.push_back(node == options_.self ? durable_ : at->second.match);
   }
+  if (planted(Plant::count_observers)) {
+    for (const auto& [node, p] : progress_)
+      if (!membership().is_voter(node)) matches.push_back(p.match);
+  }
   std::sort(matches.begin(), matches.end(), std::greater<>());
-  const LogIndex held = matches[membership().majority() - 1];
-  if (held <= commit_ || log_.term_at(held) != hard_.term) return;
+  const size_t fewer = planted(Plant::commit_without_majority) && membership().majority() > 1 ? 1 : 0;
+  const LogIndex held = matches[membership().majority() - 1 - fewer];
+  if (held <= commit_) return;
+  if (log_.term_at(held) != hard_.term && !planted(Plant::commit_old_term)) return;
   for (LogIndex i = commit_ + 1; i <= held; ++i) {
     uncommitted_bytes_ -= std::min(uncommitted_bytes_, log_.at(i).payload.size());
   }
@@ -194,6 +201,7 @@ void Raft::on_append_request(const Message& m, AppendRequest& request) {
   for (Entry& e : request.entries) {
     if (e.index <= log_.last_index()) {
       if (e.index <= log_.base_index() || log_.term_at(e.index) == e.term) continue;
+      if (planted(Plant::keep_conflicting_entries)) continue;
       if (e.index <= commit_) return;  // contradicts what is committed: no leader sends this
       truncate_log(e.index);
     }
@@ -205,7 +213,7 @@ void Raft::on_append_request(const Message& m, AppendRequest& request) {
   commit_ = std::max(commit_, std::min(request.commit, last));
   reply.success = true;
   reply.match = last;
-  send(m.from, hard_.term, std::move(reply), true);
+  send(m.from, hard_.term, std::move(reply), !planted(Plant::append_acknowledged_early));
 }
 
 }  // namespace millrace::raft

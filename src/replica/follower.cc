@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/plants.h"
 
 namespace millrace::replica {
 
@@ -93,6 +94,7 @@ Step Follower::on_diverging(const FetchAnswer& answer, const log::EpochCache& ep
   if (ours.end_offset != kNoOffset) {
     target = ours.epoch == theirs.epoch ? std::min(ours.end_offset, theirs.end_offset) : ours.end_offset;
   }
+  if (planted(Plant::truncate_to_high_watermark)) target = std::min(target, high_watermark_);
   // Nothing to cut: the leader says that the logs differ where they cannot.
   if (target >= end) return back_off({}, ErrorCode::corrupt_message, now);
   Step step;

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/contains.h"
+#include "base/plants.h"
 
 namespace millrace::replica {
 namespace {
@@ -64,21 +65,22 @@ FetchOutcome Leader::on_fetch(const FollowerFetch& fetch, Offset log_start, cons
     out.error = error;
     return out;
   };
-  if (fetch.leader_epoch < epoch_) return refuse(ErrorCode::fenced_leader_epoch);
-  if (fetch.leader_epoch > epoch_) return refuse(ErrorCode::unknown_leader_epoch);
+  const bool any_epoch = planted(Plant::no_fence_by_epoch);
+  if (fetch.leader_epoch < epoch_ && !any_epoch) return refuse(ErrorCode::fenced_leader_epoch);
+  if (fetch.leader_epoch > epoch_ && !any_epoch) return refuse(ErrorCode::unknown_leader_epoch);
   const auto found = followers_.find(fetch.follower);
   // Not assigned, as far as is known here: the image may be behind, so it may ask again.
   if (found == followers_.end()) return refuse(ErrorCode::unknown_leader_epoch);
   Follower& f = found->second;
   // Of an incarnation that is over: what it held may be lost.
-  if (fetch.broker_epoch < std::max(f.fetched_as, f.broker.epoch)) {
+  if (fetch.broker_epoch < std::max(f.fetched_as, f.broker.epoch) && !planted(Plant::trust_old_incarnation)) {
     return refuse(ErrorCode::stale_broker_epoch);
   }
   if (fetch.fetch_offset < Offset(0) || fetch.last_fetched_epoch > epoch_) {
     return refuse(ErrorCode::invalid_request);
   }
   if (fetch.fetch_offset < log_start) return refuse(ErrorCode::offset_out_of_range);
-  if (fetch.last_fetched_epoch != kNoLeaderEpoch) {
+  if (fetch.last_fetched_epoch != kNoLeaderEpoch && !planted(Plant::no_divergence_check)) {
     const log::EpochEnd end = epochs.end_offset_for(fetch.last_fetched_epoch, local_.log_end);
     if (end.end_offset == kNoOffset) return refuse(ErrorCode::offset_out_of_range);
     if (end.epoch < fetch.last_fetched_epoch || end.end_offset < fetch.fetch_offset) {
@@ -93,8 +95,9 @@ FetchOutcome Leader::on_fetch(const FollowerFetch& fetch, Offset log_start, cons
   const Offset durable_end = std::clamp(fetch.durable_end, Offset(0), fetch.fetch_offset);
   note_fetch(f, {fetch.fetch_offset, durable_end}, local_, now.mono_ms);
   out.high_watermark_advanced = advance();
-  if (durable_end >= std::max(high_watermark_, epoch_start_) && !in_maximal_isr(fetch.follower) &&
-      may_join(f)) {
+  const bool has_all =
+      durable_end >= std::max(high_watermark_, epoch_start_) || planted(Plant::join_isr_behind);
+  if (has_all && !in_maximal_isr(fetch.follower) && may_join(f)) {
     std::set<BrokerId> isr = isr_;
     isr.insert(fetch.follower);
     propose(std::move(isr));
@@ -240,6 +243,7 @@ void Leader::propose(std::set<BrokerId> isr) {
 }
 
 bool Leader::in_maximal_isr(BrokerId id) const {
+  if (planted(Plant::shrink_unconfirmed) && pending_) return pending_->isr.contains(id);
   return isr_.contains(id) || (pending_ && pending_->isr.contains(id));
 }
 
@@ -277,11 +281,14 @@ std::optional<int64_t> Leader::last_caught_up_mono_ms(BrokerId id) const {
 
 bool Leader::advance() {
   if (!enough_in_sync()) return false;
-  Offset smallest = local_.durable_end;
+  Offset smallest = planted(Plant::ack_before_sync) ? local_.log_end : local_.durable_end;
   for (const auto& [id, f] : followers_) {
+    if (planted(Plant::ack_before_isr)) break;
     // Also one that is about to join: it could never reach a mark that runs ahead of it.
     if (!in_maximal_isr(id) && !(f.ends && may_join(f) && caught_up(f))) continue;
-    smallest = std::min(smallest, f.ends ? f.ends->durable_end : Offset(0));
+    Offset end = f.ends ? f.ends->durable_end : Offset(0);
+    if (planted(Plant::follower_ack_before_sync) && f.ends) end = f.ends->log_end;
+    smallest = std::min(smallest, end);
   }
   if (smallest <= high_watermark_) return false;
   high_watermark_ = smallest;

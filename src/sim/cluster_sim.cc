@@ -9,6 +9,7 @@
 #include "sim/invariants.h"
 #include "sim/nemesis.h"
 #include "sim/node.h"
+#include "sim/plants.h"
 #include "sim/replica_files.h"
 #include "sim/sim_admin.h"
 #include "sim/sim_member.h"
@@ -76,9 +77,10 @@ class ClusterRun {
     plan.seed = world_.seed;
     plan.settings = broker_settings(k);
     plan.election_timeout_ms = k.election_timeout_ms;
+    plan.metadata_append_bytes = k.metadata_append_bytes;
     for (int32_t i = 1; i <= k.nodes; ++i) {
       const BrokerId id{i};
-      plan.voters.push_back({id, {SimNode::host_name(id), SimNode::kInternalPort}});
+      if (i <= k.voters) plan.voters.push_back({id, {SimNode::host_name(id), SimNode::kInternalPort}});
       world_.bootstrap.push_back({SimNode::host_name(id), SimNode::kClientPort});
     }
     const bool lines = options_.narrate && options_.verbose;
@@ -394,6 +396,7 @@ class ClusterRun {
 }  // namespace
 
 ClusterSimOutcome run_cluster_sim(const ClusterSimOptions& options) {
+  const Planting planting(options.plant);
   ClusterRun run(options);
   return run.run();
 }

@@ -11,6 +11,7 @@
 #include <functional>
 #include <string>
 
+#include "base/plants.h"
 #include "sim/client_process.h"
 
 namespace millrace::sim {
@@ -20,6 +21,7 @@ struct ClusterSimOptions {
   /// Told every step, if set; with `verbose` also what the nodes log.
   std::function<void(const std::string&)> narrate;
   bool verbose = false;
+  Plant plant = Plant::none;  // only in a build that has them
 };
 
 struct ClusterSimOutcome {

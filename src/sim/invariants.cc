@@ -29,7 +29,9 @@ void Invariants::look() {
     look_at_quorum(*node);
     look_at_image(*node);
     look_at_partitions(*node);
+    look_at_disk(*node);
   }
+  if (world_.violation.empty()) look_at_promises();
 }
 
 void Invariants::look_at_quorum(SimNode& node) {
@@ -65,6 +67,21 @@ void Invariants::look_at_quorum(SimNode& node) {
         at->second.seen_on, at->second.term, id, entry.term.v));
   }
   q.checked = std::max(q.checked, commit);
+}
+
+void Invariants::look_at_promises() {
+  std::vector<QuorumVoter> voters;
+  for (const auto& node : nodes_) {
+    const raft::Raft* core = node->runs() ? node->broker().ledger().runner().core() : nullptr;
+    if (core != nullptr) voters.push_back({node->id(), core});
+  }
+  std::string wrong = votes_.look(voters);
+  if (wrong.empty()) wrong = forgotten_entry(voters);
+  if (wrong.empty() && !committed_.empty()) {
+    const auto& [index, newest] = *committed_.rbegin();
+    wrong = incomplete_candidate(voters, LogIndex(index), Term(newest.term));
+  }
+  if (!wrong.empty()) world_.fail("raft: " + wrong);
 }
 
 void Invariants::look_at_image(SimNode& node) {
@@ -120,7 +137,8 @@ void Invariants::look_at_partitions(SimNode& node) {
       const int32_t epoch = partition->leader_epoch().v;
       const auto [at, first] =
           reigns_.try_emplace({id.to_string(), static_cast<int32_t>(i), epoch},
-                              Reign{node.id().v, node.life(), o.high_watermark.v, o.log_end.v});
+                              Reign{node.id().v, node.life(), o.high_watermark.v, o.log_end.v,
+                                    o.high_watermark.v, world_.scheduler.now_us()});
       Reign& reign = at->second;
       if (first) continue;
       if (reign.leader != node.id().v) {
@@ -133,9 +151,50 @@ void Invariants::look_at_partitions(SimNode& node) {
           tell(fmt::format("the end went back from {} to {} while it leads in epoch {}", reign.log_end,
                            o.log_end.v, epoch));
       }
-      reign = {node.id().v, node.life(), o.high_watermark.v, o.log_end.v};
+      reign.life = node.life();
+      reign.high_watermark = o.high_watermark.v;
+      reign.log_end = o.log_end.v;
+      look_at_copies(reign, id, i, *partition);
     }
   });
+}
+
+// What is committed lies with everybody in the ISR, and with durability=fsync on disk. A process that was
+// started meanwhile need not know how much of what it has is on disk.
+void Invariants::look_at_copies(const Reign& reign, const Uuid& topic, size_t number,
+                                const partition::Partition& led) {
+  const int64_t committed = reign.high_watermark;
+  const bool fsync = led.config()->fsync && committed > reign.first_high_watermark;
+  for (const partition::ReplicaState& r : led.replica_states()) {
+    SimNode& holder = *nodes_[static_cast<size_t>(r.id.v) - 1];
+    if (!r.in_sync || !holder.runs()) continue;
+    const broker::PartitionRef* copy = holder.view().partition(topic, static_cast<int32_t>(number));
+    // One that follows another reign has been told more than this leader knows.
+    if (copy == nullptr || (*copy)->offline() || (*copy)->leader_epoch() != led.leader_epoch()) continue;
+    const partition::Partition::Usage usage = (*copy)->usage();
+    if (usage.role != partition::Partition::Role::follower) continue;
+    const bool on_disk = fsync && holder.started_us() < reign.since_us;
+    const int64_t held = (on_disk ? usage.durable_end : usage.offsets.log_end).v;
+    if (held >= committed) continue;
+    return world_.fail(fmt::format(
+        "replication: {} is committed up to {} by node {}, and node {}, which is in sync, "
+        "has it{} up to {}",
+        led.name().text(), committed, reign.leader, holder.id().v, on_disk ? " on disk" : "", held));
+  }
+}
+
+// A disk that never failed gives back what was synced: nothing that others count on is damaged there.
+void Invariants::look_at_disk(SimNode& node) {
+  const DiskCounters& c = node.disk().counters;
+  if (c.sync_errors + c.write_errors + c.read_errors > 0) return;
+  for (const log::CommitKey& key : node.broker().host().damaged()) {
+    const meta::Partition* p = node.view().image->partition(key.topic_id, key.partition);
+    if (p == nullptr || (!contains(p->isr, node.id()) && !contains(p->elr, node.id()))) continue;
+    return world_.fail(
+        fmt::format("storage: node {} takes partition {} of {} for damaged, whose records it answers "
+                    "for, and its disk has kept every promise",
+                    node.id().v, key.partition.v, key.topic_id.to_string()));
+  }
 }
 
 }  // namespace millrace::sim

@@ -12,6 +12,7 @@
 
 #include "sim/client_process.h"
 #include "sim/node.h"
+#include "sim/quorum_rules.h"
 
 namespace millrace::sim {
 
@@ -24,8 +25,10 @@ class Invariants {
 
  private:
   void look_at_quorum(SimNode& node);
+  void look_at_promises();
   void look_at_image(SimNode& node);
   void look_at_partitions(SimNode& node);
+  void look_at_disk(SimNode& node);
 
   struct Committed {
     int64_t term = 0;
@@ -42,11 +45,16 @@ class Invariants {
     uint64_t life = 0;
     int64_t high_watermark = 0;
     int64_t log_end = 0;
+    int64_t first_high_watermark = 0;
+    int64_t since_us = 0;  // of virtual time, as far as was seen
   };
+  void look_at_copies(const Reign& reign, const Uuid& topic, size_t number, const partition::Partition& led);
+
   World& world_;
   std::vector<std::unique_ptr<SimNode>>& nodes_;
   std::map<int64_t, int32_t> term_leaders_;
   std::map<int64_t, Committed> committed_;
+  VoteMemory votes_;
   std::map<int32_t, Quorum> quorums_;
   std::map<int32_t, std::pair<uint64_t, LogIndex>> images_;            // looked at last: life, applied
   std::map<std::tuple<std::string, int32_t, int32_t>, Reign> reigns_;  // topic id, partition, epoch

@@ -84,6 +84,10 @@ Knobs draw_knobs(uint64_t seed) {
   // Acknowledged before it is synced: a power cut may take it from all replicas one after the other.
   if (!k.fsync) k.faults.power = k.faults.disk_error = false;
   if (k.nodes == 1) k.faults.partition = k.faults.one_way = false;
+  k.voters = k.nodes;
+  if (k.nodes > 1 && dice.percent(25)) k.nodes += static_cast<int32_t>(dice.between(1, 2));
+  if (dice.percent(40)) k.metadata_append_bytes = 1;
+  if (k.faults.kill && dice.percent(50)) k.second_blow_percent = 50;
   return k;
 }
 
@@ -109,13 +113,15 @@ std::string describe(const Knobs& k) {
   add(f.slow_disk, "slow-disk");
   add(f.client_kill, "client-kill");
   return fmt::format(
-      "{} nodes of {} loops and {} directories; {} topics of {} partitions, {} replicas, min.insync {}, {}; "
-      "segments {}, lag {} ms, election {} ms, session {} ms, latency {} us; {} producers ({}% idempotent), "
+      "{} nodes ({} voters) of {} loops and {} directories; {} topics of {} partitions, {} replicas, "
+      "min.insync {}, {}; segments {}, lag {} ms, election {} ms{}, session {} ms, latency {} us; "
+      "{} producers ({}% idempotent), "
       "{} readers, {} members; {} ms, a fault each {} ms for up to {} ms, {} down at most; faults: {}",
-      k.nodes, k.data_loops, k.directories, k.topics, k.partitions, k.replication_factor, k.min_insync,
-      k.fsync ? "fsync" : "replicated", k.segment_bytes, k.replica_lag_ms, k.election_timeout_ms,
-      k.session_timeout_ms, k.latency_us_max, k.producers, k.idempotent_percent, k.readers, k.group_members,
-      k.safety_ms, k.fault_gap_ms, k.fault_ms_max, k.down_max, faults);
+      k.nodes, k.voters, k.data_loops, k.directories, k.topics, k.partitions, k.replication_factor,
+      k.min_insync, k.fsync ? "fsync" : "replicated", k.segment_bytes, k.replica_lag_ms,
+      k.election_timeout_ms, k.metadata_append_bytes == 1 ? " by single entries" : "", k.session_timeout_ms,
+      k.latency_us_max, k.producers, k.idempotent_percent, k.readers, k.group_members, k.safety_ms,
+      k.fault_gap_ms, k.fault_ms_max, k.down_max, faults);
 }
 
 // Straight into the broker: also values that a configuration file may not have.

@@ -19,6 +19,7 @@ struct FaultKinds {
 
 struct Knobs {
   int32_t nodes = 3;
+  int32_t voters = 3;  // of the metadata quorum; the other nodes only follow it
   size_t data_loops = 1;
   size_t directories = 1;
   size_t recovery_threads = 1;
@@ -31,7 +32,8 @@ struct Knobs {
   int32_t index_interval = 4'096;
   int64_t replica_lag_ms = 10'000;
   int64_t election_timeout_ms = 1'000;
-  int64_t session_timeout_ms = 4'000;  // of brokers
+  size_t metadata_append_bytes = 1 << 20;  // 1: an entry a message
+  int64_t session_timeout_ms = 4'000;      // of brokers
   int64_t heartbeat_ms = 500;
   int32_t replica_fetch_bytes = 1 << 20;
   int64_t replica_fetch_wait_ms = 500;
@@ -52,9 +54,10 @@ struct Knobs {
   int64_t think_ms_max = 100;
 
   int64_t safety_ms = 50'000;
-  int64_t fault_gap_ms = 1'000;  // between faults, in the mean
-  int64_t fault_ms_max = 8'000;  // how long one lasts
-  int32_t down_max = 1;          // nodes without which the run goes on at a time
+  int64_t fault_gap_ms = 1'000;      // between faults, in the mean
+  int64_t fault_ms_max = 8'000;      // how long one lasts
+  int32_t down_max = 1;              // nodes without which the run goes on at a time
+  uint64_t second_blow_percent = 0;  // how often one misfortune brings another
   FaultKinds faults;
 };
 

@@ -60,10 +60,16 @@ void Nemesis::act() {
   const FaultKinds& f = world_.knobs.faults;
   switch (dice_.below(15)) {
     case 0:
-      if (SimNode* n = f.kill ? pick_running(true) : nullptr) kill(*n);
+      if (SimNode* n = f.kill ? pick_running(true) : nullptr) {
+        kill(*n);
+        strike_again();
+      }
       break;
     case 1:
-      if (SimNode* n = f.power ? pick_running(true) : nullptr) cut_power(*n);
+      if (SimNode* n = f.power ? pick_running(true) : nullptr) {
+        cut_power(*n);
+        strike_again();
+      }
       break;
     case 2:
       if (SimNode* n = f.pause ? pick_running(true) : nullptr) pause(*n);
@@ -75,7 +81,10 @@ void Nemesis::act() {
       if (f.one_way) one_way();
       break;
     case 5:
-      if (SimNode* n = f.isolate ? pick_running(false) : nullptr) isolate(*n);
+      if (SimNode* n = f.isolate ? pick_running(false) : nullptr) {
+        isolate(*n);
+        strike_again();
+      }
       break;
     case 6:
       if (f.clog) clog();
@@ -114,6 +123,28 @@ void Nemesis::bring_up(SimNode& node) {
   if (node.state() != SimNode::State::dead) return;
   world_.say(fmt::format("node {} starts", node.id().v));
   node.start();
+}
+
+// Misfortunes do not come singly: while the others see to what happened, another one falls, in the midst of
+// what it writes if power may fail. It may be one more than ought to be down at a time, for a moment.
+void Nemesis::strike_again() {
+  if (!dice_.percent(world_.knobs.second_blow_percent)) return;
+  const int64_t within_us = world_.knobs.election_timeout_ms * 2'000;
+  world_.scheduler.at(world_.scheduler.now_us() + dice_.skewed(1'000, within_us), kFaultEvent, [this] {
+    SimNode* other = over_ ? nullptr : pick_running(false);
+    if (other == nullptr) return;
+    const bool dark = world_.knobs.faults.power && dice_.percent(70);
+    note("second blow",
+         fmt::format("node {}{}", other->id().v, dark ? ", in the midst of what it writes" : ""));
+    if (dark) {
+      other->disk().cut_power_after(dice_.below(12));
+      world_.scheduler.at(world_.scheduler.now_us() + 500'000, kFaultEvent,
+                          [other] { other->disk().cancel_cut(); });
+    } else {
+      other->kill();
+      in_a_while([this, other] { bring_up(*other); });
+    }
+  });
 }
 
 void Nemesis::kill(SimNode& node) {

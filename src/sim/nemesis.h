@@ -32,6 +32,7 @@ class Nemesis {
   size_t missing() const;
   void bring_up(SimNode& node);
   void reboot(SimNode& node);
+  void strike_again();
 
   void kill(SimNode& node);
   void cut_power(SimNode& node);

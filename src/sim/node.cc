@@ -58,6 +58,7 @@ broker::BrokerConfig SimNode::config() const {
   c.voters = plan_.voters;
   c.internal = endpoint_named(kInternalListener, plan_.id, kInternalPort);
   c.election_timeout_ms = plan_.election_timeout_ms;
+  c.metadata_append_bytes = plan_.metadata_append_bytes;
   c.settings = plan_.settings;
   c.recovery_threads = plan_.recovery_threads;
   return c;

@@ -31,6 +31,7 @@ struct NodePlan {
   std::vector<ledger::NodeAddress> voters;
   std::shared_ptr<const meta::ConfigValues> settings;
   int64_t election_timeout_ms = 1000;
+  size_t metadata_append_bytes = 1 << 20;
   size_t recovery_threads = 1;
 };
 

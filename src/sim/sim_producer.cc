@@ -159,8 +159,16 @@ void SimProducer::end(check::Outcome outcome, int64_t base_offset) {
   if (idempotent_) {
     int32_t& sequence = sequences_[{b.topic, b.partition}];
     if (outcome == check::Outcome::ok) sequence = record::advance_sequence(sequence, b.records);
-    // Whether its numbers were used is not known.
-    if (outcome == check::Outcome::info) id_ = -1;
+    // Whether its numbers were used is not known: it goes on under its next epoch, or as another (KIP-360).
+    if (outcome == check::Outcome::info) {
+      if (epoch_ < INT16_MAX && dice_.percent(50)) {
+        ++epoch_;
+        sequences_.clear();
+        world_.count("producer epoch raised");
+      } else {
+        id_ = -1;
+      }
+    }
   }
   next();
 }

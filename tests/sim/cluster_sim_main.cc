@@ -2,7 +2,7 @@
 //
 // usage: millrace-sim [--seed N | --seeds A..B | --minutes M | --counting N] [--jobs N] [--timeline]
 //                     [--verbose] [--counters] [--twice PERCENT] [--hashes] [--least-seconds S]
-//                     [--least-faults N]
+//                     [--least-faults N] [--plant NAME | --plants]
 //   --seed N      one seed: its knobs, figures and hash
 //   --seeds A..B  both included; default 1..100
 //   --minutes M   seeds from A (1) on for so long
@@ -14,6 +14,11 @@
 //   --twice P     this percentage of the seeds runs twice: the hashes must agree; default 1
 //   --hashes      a line per seed
 //   --counters    how often what was met
+//   --plant NAME  with a mistake planted: ends with the first seed that finds it, which is no failure; its
+//   last
+//                 line names plant, room, seed, seeds run, seconds, and what was found. With --seed as
+//                 without
+//   --plants      lists them
 // Exit code 0 if no seed failed. The last line is `N passed, N failed`.
 #include <atomic>
 #include <chrono>
@@ -27,6 +32,7 @@
 
 #include "seed_program.h"
 #include "sim/cluster_sim.h"
+#include "sim/plants.h"
 
 namespace {
 
@@ -49,6 +55,7 @@ struct Arguments {
   bool verbose = false;
   bool counters = false;
   bool hashes = false;
+  const millrace::sim::PlantName* plant = nullptr;
   uint64_t twice = 1;
 };
 
@@ -64,6 +71,7 @@ int run_one(const Arguments& arguments) {
   ClusterSimOptions options;
   options.seed = arguments.first;
   options.verbose = arguments.verbose;
+  if (arguments.plant != nullptr) options.plant = arguments.plant->plant;
   if (arguments.timeline || arguments.verbose) {
     options.narrate = [](const std::string& line) { std::puts(line.c_str()); };
   }
@@ -157,6 +165,44 @@ int run_many(const Arguments& arguments) {
   return report.failed == 0 ? 0 : 1;
 }
 
+int run_planted(const Arguments& arguments) {
+  std::mutex mutex;
+  std::atomic<uint64_t> next{arguments.first};
+  std::atomic<bool> over{false};
+  uint64_t seeds = 0, found_by = 0;
+  std::string failure;
+  const auto began = std::chrono::steady_clock::now();
+  const auto worker = [&] {
+    for (uint64_t seed = next++; seed <= arguments.last && !over; seed = next++) {
+      current_seed = seed;
+      ClusterSimOptions options;
+      options.seed = seed;
+      options.plant = arguments.plant->plant;
+      const ClusterSimOutcome o = run_cluster_sim(options);
+      const std::lock_guard lock(mutex);
+      ++seeds;
+      if (o.failure.empty() || (!failure.empty() && found_by < seed)) continue;
+      over = true;
+      found_by = seed;
+      failure = o.failure.substr(0, o.failure.find('\n'));
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned i = 1; i < arguments.jobs; ++i) threads.emplace_back(worker);
+  worker();
+  for (std::thread& t : threads) t.join();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  const std::string place =
+      std::string(arguments.plant->name) + " (" + std::string(arguments.plant->room) + ")";
+  if (failure.empty()) {
+    std::printf("NOT FOUND %s: %llu seeds, %.1f s\n", place.c_str(), number(seeds), seconds);
+    return 1;
+  }
+  std::printf("found %s: seed %llu, %llu seeds, %.1f s: %s\n", place.c_str(), number(found_by), number(seeds),
+              seconds, failure.c_str());
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -187,6 +233,20 @@ int main(int argc, char** argv) {
       arguments.counters = true;
     } else if (a == "--hashes") {
       arguments.hashes = true;
+    } else if (a == "--plant") {
+      const std::string name = value();
+      arguments.plant = millrace::sim::find_plant(name);
+      if (arguments.plant == nullptr || !millrace::sim::Planting::possible()) {
+        std::fprintf(stderr,
+                     arguments.plant == nullptr ? "there is no plant %s\n"
+                                                : "%s: this build has no plants; the preset `plants` has\n",
+                     name.c_str());
+        return 2;
+      }
+    } else if (a == "--plants") {
+      for (const auto& p : millrace::sim::plant_names())
+        std::printf("%s %s\n", std::string(p.name).c_str(), std::string(p.room).c_str());
+      return 0;
     } else if (a == "--twice") {
       arguments.twice = to_number(value());
     } else {
@@ -195,5 +255,6 @@ int main(int argc, char** argv) {
     }
   }
   millrace::sim::name_seed_on_abort();
-  return arguments.one ? run_one(arguments) : run_many(arguments);
+  if (arguments.one) return run_one(arguments);
+  return arguments.plant != nullptr ? run_planted(arguments) : run_many(arguments);
 }

@@ -8,6 +8,7 @@
 // flush.messages.
 #include <algorithm>
 
+#include "base/plants.h"
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
 #include "broker/leader_hints.h"
@@ -96,6 +97,8 @@ class ProduceRun {
     if (r.error_code != 0) {
       failed_ = true;
       call_.shard().metrics.produce_rejected->add();
+    } else if (repeated_ && planted(Plant::duplicate_acknowledged_early)) {
+      return r;
     } else if (acks_ == kAcksAll || (flush_ && acks_ != 0)) {
       awaited.push_back(
           {std::move(appended_to_), last_offset_ + 1, tag, {acks_ == kAcksAll, flush_, tenure_}});
@@ -154,6 +157,7 @@ class ProduceRun {
     appended_to_ = *partition;
     last_offset_ = appended->last_offset;
     flush_ = appended->flush;
+    repeated_ = appended->duplicate;
     tenure_ = appended->tenure;
     ProducePartition r;
     r.index = p.index;
@@ -171,6 +175,7 @@ class ProduceRun {
   PartitionRef appended_to_;
   Offset last_offset_;
   bool flush_ = false;
+  bool repeated_ = false;
   uint64_t tenure_ = 0;
 };
 
