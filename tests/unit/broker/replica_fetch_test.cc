@@ -16,6 +16,7 @@ struct FollowedRig : BrokerRig {
   std::deque<partition::rig::Rig> doors;
   int32_t session = 0;
   int32_t epoch = 0;
+  int32_t partition_bytes_max = 1 << 20;
 
   FollowedRig() {
     connection->listener = test_rig::kInternal;
@@ -25,15 +26,33 @@ struct FollowedRig : BrokerRig {
       add_partition(1);
       partition::rig::Rig& door = doors.emplace_back();
       door.config.min_insync_replicas = 2;
-      door.open();
-      partition::Partition::Leadership l;
-      l.epoch = LeaderEpoch(1);
-      l.isr = {BrokerId(1), BrokerId(2)};
-      l.replicas = 3;
-      for (const int n : {1, 2, 3}) l.brokers.push_back({BrokerId(n), BrokerEpoch(10 + n), true});
-      REQUIRE(door.partition->lead(l).ok());
+      lead(door);
       hosted->partitions.push_back(door.partition);
     }
+    auto v = view();
+    v->hosted.insert_or_assign(topic, std::move(hosted));
+    show(v);
+  }
+  static void lead(partition::rig::Rig& door) {
+    door.open();
+    partition::Partition::Leadership l;
+    l.epoch = LeaderEpoch(1);
+    l.isr = {BrokerId(1), BrokerId(2)};
+    l.replicas = 3;
+    for (const int n : {1, 2, 3}) l.brokers.push_back({BrokerId(n), BrokerEpoch(10 + n), true});
+    REQUIRE(door.partition->lead(l).ok());
+  }
+  /// A new life: what lies there was written by another process, and is read through the pool.
+  void reopen(int i) {
+    partition::rig::Rig& d = door(i);
+    d.run_all();
+    d.loop.in_tick([&] { d.partition->stop(ErrorCode::not_leader_or_follower); });
+    REQUIRE(d.partition->close().ok());
+    d.partition.reset();
+    lead(d);
+    auto hosted = std::make_shared<HostedTopic>();
+    hosted->id = topic;
+    for (const partition::rig::Rig& one : doors) hosted->partitions.push_back(one.partition);
     auto v = view();
     v->hosted.insert_or_assign(topic, std::move(hosted));
     show(v);
@@ -60,7 +79,7 @@ struct FollowedRig : BrokerRig {
       p.durable_end_offset = a.durable;
       p.current_leader_epoch = 1;
       p.last_fetched_epoch = a.from > 0 ? 1 : -1;
-      p.partition_max_bytes = 1 << 20;
+      p.partition_max_bytes = partition_bytes_max;
     }
     ++epoch;
     return ask(std::move(r), kReplicaVersion);
@@ -166,6 +185,22 @@ TEST_CASE("what moves a log's start, or ends a reign, is told like records", "[f
   const auto again = rig.fetch({});
   REQUIRE(*again);
   CHECK(rig.named(**again) == std::vector<int32_t>{7});
+}
+
+TEST_CASE("a cold batch larger than the limit comes with what is warm behind it", "[fetch]") {
+  FollowedRig rig;
+  rig.partition_bytes_max = 1'000;
+  (void)rig.door(0).append({.value_bytes = 5'000});
+  rig.reopen(0);
+  (void)rig.door(1).append();
+  rig.epoch = -1;  // without a session
+  const auto both = rig.fetch({{0, 0, 0}, {1, 0, 0}});
+  rig.loop.settle();
+  REQUIRE(*both);
+  CHECK(rig.named(**both) == std::vector<int32_t>{0, 1});
+  const auto& cold = (*both)->responses.front().partitions.front();
+  CHECK(cold.error_code == 0);
+  CHECK_FALSE(cold.records.null);
 }
 
 TEST_CASE("a fetch of a replica is heard", "[fetch]") {
