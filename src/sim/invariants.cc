@@ -118,6 +118,7 @@ void Invariants::look_at_image(SimNode& node) {
 }
 
 void Invariants::look_at_partitions(SimNode& node) {
+  if (node.state() == SimNode::State::serving) forget_memories(node);
   const broker::View& view = node.view();
   view.hosted.for_each([&](const Uuid& id, const std::shared_ptr<const broker::HostedTopic>& topic) {
     for (size_t i = 0; i < topic->partitions.size(); ++i) {
@@ -133,6 +134,7 @@ void Invariants::look_at_partitions(SimNode& node) {
       if (o.last_stable > o.high_watermark) tell("the last stable offset is after the high watermark");
       if (o.log_start > o.high_watermark) tell("the log start is after the high watermark");
       if (usage.durable_end > o.log_end) tell("the durable end is after the end");
+      look_at_memory(node, id, i, usage);
       if (usage.role != partition::Partition::Role::leader) continue;
       const int32_t epoch = partition->leader_epoch().v;
       const auto [at, first] =
@@ -165,6 +167,11 @@ void Invariants::look_at_copies(const Reign& reign, const Uuid& topic, size_t nu
                                 const partition::Partition& led) {
   const int64_t committed = reign.high_watermark;
   const bool fsync = led.config()->fsync && committed > reign.first_high_watermark;
+  if (const int64_t held = led.usage().durable_end.v; fsync && held < committed) {
+    return world_.fail(
+        fmt::format("replication: {} is committed up to {} by node {}, which has it on disk up to {}",
+                    led.name().text(), committed, reign.leader, held));
+  }
   for (const partition::ReplicaState& r : led.replica_states()) {
     SimNode& holder = *nodes_[static_cast<size_t>(r.id.v) - 1];
     if (!r.in_sync || !holder.runs()) continue;
@@ -181,6 +188,32 @@ void Invariants::look_at_copies(const Reign& reign, const Uuid& topic, size_t nu
         "has it{} up to {}",
         led.name().text(), committed, reign.leader, holder.id().v, on_disk ? " on disk" : "", held));
   }
+}
+
+// What was committed and on disk when a process ended is there when the next one begins, whatever the disk
+// did. With several directories a replica may begin anew in another.
+void Invariants::look_at_memory(SimNode& node, const Uuid& topic, size_t number,
+                                const partition::Partition::Usage& usage) {
+  if (world_.knobs.directories > 1) return;
+  Memory& m = memories_[{node.id().v, topic, static_cast<int32_t>(number)}];
+  const int64_t end = usage.offsets.log_end.v;
+  if (m.life != 0 && m.life != node.life() && end < m.kept) {
+    return world_.fail(
+        fmt::format("storage: node {} had partition {} of {} on disk and committed up to {}, and after "
+                    "its start up to {}",
+                    node.id().v, number, topic.to_string(), m.kept, end));
+  }
+  m = {node.life(), std::min(usage.durable_end, usage.offsets.high_watermark).v};
+}
+
+// Which replicas a node gave up, it has forgotten.
+void Invariants::forget_memories(SimNode& node) {
+  std::erase_if(memories_, [&](const auto& entry) {
+    const auto& [holder, topic, number] = entry.first;
+    if (holder != node.id().v) return false;
+    const meta::Partition* p = node.view().image->partition(topic, PartitionId(number));
+    return p == nullptr || !contains(p->replicas, node.id());
+  });
 }
 
 // A disk that never failed gives back what was synced: nothing that others count on is damaged there.

@@ -28,6 +28,9 @@ class Invariants {
   void look_at_promises();
   void look_at_image(SimNode& node);
   void look_at_partitions(SimNode& node);
+  void look_at_memory(SimNode& node, const Uuid& topic, size_t number,
+                      const partition::Partition::Usage& usage);
+  void forget_memories(SimNode& node);
   void look_at_disk(SimNode& node);
 
   struct Committed {
@@ -50,12 +53,17 @@ class Invariants {
   };
   void look_at_copies(const Reign& reign, const Uuid& topic, size_t number, const partition::Partition& led);
 
+  struct Memory {
+    uint64_t life = 0;
+    int64_t kept = 0;  // committed and on disk
+  };
   World& world_;
   std::vector<std::unique_ptr<SimNode>>& nodes_;
   std::map<int64_t, int32_t> term_leaders_;
   std::map<int64_t, Committed> committed_;
   VoteMemory votes_;
   std::map<int32_t, Quorum> quorums_;
+  std::map<std::tuple<int32_t, Uuid, int32_t>, Memory> memories_;      // node, topic id, partition
   std::map<int32_t, std::pair<uint64_t, LogIndex>> images_;            // looked at last: life, applied
   std::map<std::tuple<std::string, int32_t, int32_t>, Reign> reigns_;  // topic id, partition, epoch
   std::map<std::pair<std::string, int32_t>, std::pair<int32_t, int32_t>>
