@@ -55,12 +55,14 @@ constexpr ShiftTable make_shift(size_t bytes) {
   return s;
 }
 
-constexpr size_t kLane = 1024;  // bytes a lane, three lanes a round
-const ShiftTable kShiftLane = make_shift(kLane);
+// Bytes a lane, three lanes a round: long ones first, then short ones for batches of a record or two.
+constexpr size_t kLongLane = 1024;
+constexpr size_t kShortLane = 128;
+const ShiftTable kShiftLong = make_shift(kLongLane);
+const ShiftTable kShiftShort = make_shift(kShortLane);
 
-uint32_t shift_lane(uint32_t crc) {
-  return kShiftLane.t[0][crc & 0xff] ^ kShiftLane.t[1][(crc >> 8) & 0xff] ^
-         kShiftLane.t[2][(crc >> 16) & 0xff] ^ kShiftLane.t[3][crc >> 24];
+uint32_t shift(const ShiftTable& s, uint32_t crc) {
+  return s.t[0][crc & 0xff] ^ s.t[1][(crc >> 8) & 0xff] ^ s.t[2][(crc >> 16) & 0xff] ^ s.t[3][crc >> 24];
 }
 
 uint64_t load_word(const uint8_t* p) {
@@ -69,24 +71,31 @@ uint64_t load_word(const uint8_t* p) {
   return w;
 }
 
-// Three independent streams hide the three-cycle latency of the instruction.
+// Three independent streams hide the three-cycle latency of the instruction. Takes whole rounds off `p`, `n`.
+template <size_t lane>
+__attribute__((target("sse4.2"))) uint64_t three_lanes(const ShiftTable& by_lane, uint64_t a,
+                                                       const uint8_t*& p, size_t& n) {
+  while (n >= 3 * lane) {
+    uint64_t b = 0;
+    uint64_t c = 0;
+    for (size_t i = 0; i < lane; i += 8) {
+      a = _mm_crc32_u64(a, load_word(p + i));
+      b = _mm_crc32_u64(b, load_word(p + lane + i));
+      c = _mm_crc32_u64(c, load_word(p + 2 * lane + i));
+    }
+    a = shift(by_lane, shift(by_lane, static_cast<uint32_t>(a)) ^ static_cast<uint32_t>(b)) ^
+        static_cast<uint32_t>(c);
+    p += 3 * lane;
+    n -= 3 * lane;
+  }
+  return a;
+}
+
 __attribute__((target("sse4.2"))) uint32_t crc32c_sse42(ByteView data, uint32_t crc) {
   const uint8_t* p = data.data();
   size_t n = data.size();
-  uint64_t a = ~crc;
-  while (n >= 3 * kLane) {
-    uint64_t b = 0;
-    uint64_t c = 0;
-    for (size_t i = 0; i < kLane; i += 8) {
-      a = _mm_crc32_u64(a, load_word(p + i));
-      b = _mm_crc32_u64(b, load_word(p + kLane + i));
-      c = _mm_crc32_u64(c, load_word(p + 2 * kLane + i));
-    }
-    a = shift_lane(shift_lane(static_cast<uint32_t>(a)) ^ static_cast<uint32_t>(b)) ^
-        static_cast<uint32_t>(c);
-    p += 3 * kLane;
-    n -= 3 * kLane;
-  }
+  uint64_t a = three_lanes<kLongLane>(kShiftLong, static_cast<uint32_t>(~crc), p, n);
+  a = three_lanes<kShortLane>(kShiftShort, a, p, n);
   for (; n >= 8; p += 8, n -= 8) a = _mm_crc32_u64(a, load_word(p));
   auto tail = static_cast<uint32_t>(a);
   for (; n > 0; ++p, --n) tail = _mm_crc32_u8(tail, *p);

@@ -8,32 +8,36 @@
 
 namespace millrace {
 
+/// The value with its bytes in network order, or back. Said outright: a loop over the bytes is not always
+/// seen to be one instruction.
+template <class U>
+constexpr U swapped_be(U u) {
+  static_assert(std::is_unsigned_v<U>);
+  if constexpr (std::endian::native == std::endian::big || sizeof(U) == 1) {
+    return u;
+  } else if constexpr (sizeof(U) == 2) {
+    return __builtin_bswap16(u);
+  } else if constexpr (sizeof(U) == 4) {
+    return __builtin_bswap32(u);
+  } else {
+    static_assert(sizeof(U) == 8);
+    return __builtin_bswap64(u);
+  }
+}
+
 template <class T>
 T load_be(const uint8_t* p) {
   static_assert(std::is_integral_v<T>);
-  std::make_unsigned_t<T> u = 0;
-  for (size_t i = 0; i < sizeof(T); ++i) u = static_cast<std::make_unsigned_t<T>>((u << 8) | p[i]);
-  return static_cast<T>(u);
-}
-
-// One byte needs no shifting (and `u << 8` would be out of range for it).
-template <>
-inline uint8_t load_be<uint8_t>(const uint8_t* p) {
-  return *p;
-}
-template <>
-inline int8_t load_be<int8_t>(const uint8_t* p) {
-  return static_cast<int8_t>(*p);
+  std::make_unsigned_t<T> u;
+  std::memcpy(&u, p, sizeof(u));
+  return static_cast<T>(swapped_be(u));
 }
 
 template <class T>
 void store_be(uint8_t* p, T value) {
   static_assert(std::is_integral_v<T>);
-  auto u = static_cast<uint64_t>(static_cast<std::make_unsigned_t<T>>(value));
-  for (size_t i = sizeof(T); i-- > 0;) {
-    p[i] = static_cast<uint8_t>(u);
-    u >>= 8;
-  }
+  const auto u = swapped_be(static_cast<std::make_unsigned_t<T>>(value));
+  std::memcpy(p, &u, sizeof(u));
 }
 
 }  // namespace millrace

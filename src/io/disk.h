@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,9 +34,9 @@ class File {
   virtual Result<std::optional<size_t>> read_at_cached(uint64_t position, MutableByteView out) const = 0;
   /// Writes all pieces, gathered, at `position`. On error nothing is promised about the bytes from `position`
   /// on: the caller truncates before it appends anything else. Errors: no_space, io_error.
-  virtual Status write_at(uint64_t position, const std::vector<ByteView>& pieces) = 0;
+  virtual Status write_at(uint64_t position, std::span<const ByteView> pieces) = 0;
   Status write_at(uint64_t position, ByteView bytes) {
-    return write_at(position, std::vector<ByteView>{bytes});
+    return write_at(position, std::span<const ByteView>(&bytes, 1));
   }
   virtual Status truncate(uint64_t size) = 0;
   /// fdatasync. A failure is final for what was written since the last success.

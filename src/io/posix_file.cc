@@ -221,7 +221,7 @@ bool PosixFile::is_cached(uint64_t position, size_t length) const {
   return true;
 }
 
-Status PosixFile::write_at(uint64_t position, const std::vector<ByteView>& pieces) {
+Status PosixFile::write_at(uint64_t position, std::span<const ByteView> pieces) {
   TRY(cache_->unsevered(path_));
   TRY_ASSIGN(const PinnedDescriptor descriptor, pin());
   unsynced_.store(true, std::memory_order_relaxed);

@@ -56,7 +56,7 @@ class PosixFile final : public File {
   Result<size_t> read_at(uint64_t position, MutableByteView out) const override;
   /// A file whose descriptor is closed would block, too: opening may.
   Result<std::optional<size_t>> read_at_cached(uint64_t position, MutableByteView out) const override;
-  Status write_at(uint64_t position, const std::vector<ByteView>& pieces) override;
+  Status write_at(uint64_t position, std::span<const ByteView> pieces) override;
   using File::write_at;
   Status truncate(uint64_t size) override;
   /// Once it failed it fails for ever: the kernel forgets what it could not write.

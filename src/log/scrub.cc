@@ -33,7 +33,7 @@ class PassingFile final : public io::File {
     return file_.read_at_cached(position, out);
   }
   using File::write_at;
-  Status write_at(uint64_t, const std::vector<ByteView>&) override { return ErrorCode::invalid_argument; }
+  Status write_at(uint64_t, std::span<const ByteView>) override { return ErrorCode::invalid_argument; }
   Status truncate(uint64_t) override { return ErrorCode::invalid_argument; }
   Status sync() override { return ErrorCode::invalid_argument; }
   void reserve(uint64_t) override {}

@@ -40,7 +40,7 @@ class SimDisk::SimFile final : public io::File {
     TRY_ASSIGN(const size_t got, disk_.read(*inode_, path_, position, out));
     return std::optional<size_t>(got);
   }
-  Status write_at(uint64_t position, const std::vector<ByteView>& pieces) override {
+  Status write_at(uint64_t position, std::span<const ByteView> pieces) override {
     if (is_dead()) return dead();
     return disk_.write(*inode_, path_, position, pieces);
   }
@@ -365,7 +365,7 @@ void SimDisk::store(Inode& inode, Change change) {
 }
 
 Status SimDisk::write(Inode& inode, const std::string& path, uint64_t position,
-                      const std::vector<ByteView>& pieces) {
+                      std::span<const ByteView> pieces) {
   Bytes bytes;
   for (const ByteView piece : pieces) bytes.insert(bytes.end(), piece.begin(), piece.end());
   const bool had_power = !power_out_;

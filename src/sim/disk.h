@@ -196,7 +196,7 @@ class SimDisk final : public io::Disk {
     std::vector<NameChange> pending_names;
   };
 
-  Status write(Inode& inode, const std::string& path, uint64_t position, const std::vector<ByteView>& pieces);
+  Status write(Inode& inode, const std::string& path, uint64_t position, std::span<const ByteView> pieces);
   Status truncate(Inode& inode, const std::string& path, uint64_t size);
   Status sync(Inode& inode, const std::string& path);
   Result<size_t> read(Inode& inode, const std::string& path, uint64_t position, MutableByteView out);

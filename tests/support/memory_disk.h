@@ -252,7 +252,7 @@ class MemoryDisk final : public io::Disk {
       TRY_ASSIGN(const size_t got, read_at(position, out));
       return std::optional<size_t>(got);
     }
-    Status write_at(uint64_t position, const std::vector<ByteView>& pieces) override {
+    Status write_at(uint64_t position, std::span<const ByteView> pieces) override {
       Bytes bytes;
       for (const ByteView piece : pieces) bytes.insert(bytes.end(), piece.begin(), piece.end());
       ++disk_.writes;

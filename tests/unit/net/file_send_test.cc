@@ -44,7 +44,7 @@ class MemoryFile final : public io::File {
   Result<std::optional<size_t>> read_at_cached(uint64_t, MutableByteView) const override {
     return std::optional<size_t>();
   }
-  Status write_at(uint64_t, const std::vector<ByteView>&) override { return ErrorCode::io_error; }
+  Status write_at(uint64_t, std::span<const ByteView>) override { return ErrorCode::io_error; }
   Status truncate(uint64_t) override { return ErrorCode::io_error; }
   Status sync() override { return {}; }
   void reserve(uint64_t) override {}
