@@ -139,6 +139,9 @@ void Dispatcher::on_request(const std::shared_ptr<link::ConnectionContext>& cont
     return;
   }
   const int64_t start_ns = broker_.environment().clock->mono_ns();
+  // What a client asks behind a produce sees what it wrote.
+  if (api->key != wire::ApiKey::produce && shard.gathered && shard.gathered->any_of(*context))
+    shard.gathered->append_now();
   if (!api->serves(version)) {
     if (api->key == wire::ApiKey::api_versions) {
       wire::Writer writer;

@@ -13,6 +13,7 @@
 #include "broker/fetch_sessions.h"
 #include "broker/view.h"
 #include "io/loop.h"
+#include "link/connection_context.h"
 #include "record/codec.h"
 
 namespace millrace::broker {
@@ -42,6 +43,16 @@ class ParkedFetch {
  public:
   virtual ~ParkedFetch() = default;
   virtual void answer_now() = 0;
+};
+
+/// Produce requests whose batches are not appended yet: that happens at the end of the tick.
+class GatheredProduces {
+ public:
+  virtual ~GatheredProduces() = default;
+  /// Whether one of them came over this connection.
+  virtual bool any_of(const link::ConnectionContext& connection) const = 0;
+  /// Now, because something else is to come after them.
+  virtual void append_now() = 0;
 };
 
 /// Who waits on a loop for the next view. Each is told once.
@@ -81,6 +92,7 @@ struct Shard {
   FetchSessions fetch_sessions{};
   std::map<int32_t, std::weak_ptr<ParkedFetch>> parked_replicas{};  // by broker id: the latest
   ViewWaits view_waits{};
+  std::shared_ptr<GatheredProduces> gathered{};  // once there was one
 };
 
 }  // namespace millrace::broker

@@ -70,12 +70,11 @@ Status Log::usable() const {
 // --- append ---
 
 Status Log::parse(ByteView batches) {
-  parsed_.clear();
   if (batches.empty()) return Error(ErrorCode::corrupt_message, "no batch");
   for (size_t at = 0; at < batches.size();) {
     Result<record::BatchView> batch = record::BatchView::parse(batches.subspan(at));
     if (!batch) return Error(ErrorCode::corrupt_message, std::move(batch).error().message);
-    parsed_.push_back({BatchHeader::of(*batch), at});
+    parsed_.push_back({BatchHeader::of(*batch), batch->bytes()});
     at += batch->size();
   }
   return {};
@@ -110,12 +109,19 @@ Status Log::check_producers(std::optional<ProducerBatch>& duplicate) const {
   return {};
 }
 
-Result<AppendResult> Log::append_as_leader(MutableByteView batches, LeaderEpoch epoch, Now now) {
+Result<AppendResult> Log::append_as_leader(std::span<const MutableByteView> pieces, LeaderEpoch epoch,
+                                           Now now) {
   TRY(usable());
-  TRY(parse(batches));
-  if (batches.size() > static_cast<size_t>(config_.segment_bytes)) {
+  parsed_.clear();
+  size_t bytes = 0;
+  for (const MutableByteView piece : pieces) {
+    TRY(parse(piece));
+    bytes += piece.size();
+  }
+  ASSERT(!parsed_.empty());
+  if (bytes > static_cast<size_t>(config_.segment_bytes)) {
     return Error(ErrorCode::record_list_too_large,
-                 fmt::format("{} bytes do not fit a segment of {}", batches.size(), config_.segment_bytes));
+                 fmt::format("{} bytes do not fit a segment of {}", bytes, config_.segment_bytes));
   }
   Offset next = log_end_offset_;
   for (ParsedBatch& p : parsed_) {
@@ -136,17 +142,25 @@ Result<AppendResult> Log::append_as_leader(MutableByteView batches, LeaderEpoch 
                         .duplicate = true};
   }
   bool rolled = false;
-  TRY(make_room(batches.size(), log_end_offset_, next - 1, now, rolled));
-  for (const ParsedBatch& p : parsed_) {
-    const MutableByteView batch = batches.subspan(p.start, p.header.size);
-    record::set_base_offset(batch, p.header.base_offset);
-    record::set_leader_epoch(batch, epoch);
+  TRY(make_room(bytes, log_end_offset_, next - 1, now, rolled));
+  auto p = parsed_.begin();
+  for (const MutableByteView piece : pieces) {
+    for (size_t at = 0; at < piece.size(); at += p->header.size, ++p) {
+      record::set_base_offset(piece.subspan(at), p->header.base_offset);
+      record::set_leader_epoch(piece.subspan(at), epoch);
+    }
   }
-  return commit_append(batches, now, rolled);
+  ASSERT(p == parsed_.end());
+  if (pieces.size() == 1) {
+    const ByteView all = pieces.front();
+    return commit_append({&all, 1}, now, rolled);
+  }
+  return commit_append(std::vector<ByteView>(pieces.begin(), pieces.end()), now, rolled);
 }
 
 Result<AppendResult> Log::append_as_follower(ByteView batches, Now now) {
   TRY(usable());
+  parsed_.clear();
   TRY(parse(batches));
   Offset next = log_end_offset_;
   for (const ParsedBatch& p : parsed_) {
@@ -162,7 +176,7 @@ Result<AppendResult> Log::append_as_follower(ByteView batches, Now now) {
   }
   bool rolled = false;
   TRY(make_room(batches.size(), parsed_.front().header.base_offset, next - 1, now, rolled));
-  return commit_append(batches, now, rolled);
+  return commit_append({&batches, 1}, now, rolled);
 }
 
 bool Log::must_roll(uint64_t bytes, Offset last_offset, Now now) const {
@@ -235,9 +249,9 @@ Status Log::roll_at(Offset base_offset, Now now) {
   return {};
 }
 
-Status Log::write_out(ByteView bytes) {
+Status Log::write_out(std::span<const ByteView> pieces) {
   Segment& segment = active();
-  Status written = segment.file()->write_at(segment.size_bytes(), bytes);
+  Status written = segment.file()->write_at(segment.size_bytes(), pieces);
   if (written) return written;
   // Part of it may be there (a full disk takes what fits): cut before anything else is appended.
   segment.dirty = true;
@@ -250,17 +264,18 @@ Status Log::write_out(ByteView bytes) {
   return Error(written.code(), fmt::format("{}: {}", segment.file()->path(), written.error().message));
 }
 
-Result<AppendResult> Log::commit_append(ByteView bytes, Now now, bool rolled) {
-  TRY(write_out(bytes));
+Result<AppendResult> Log::commit_append(std::span<const ByteView> pieces, Now now, bool rolled) {
+  TRY(write_out(pieces));
   Segment& segment = active();
   if (!segment.first_append_wall_ms) segment.first_append_wall_ms = now.wall_ms;
+  size_t bytes = 0;
   for (const ParsedBatch& p : parsed_) {
     if (epochs_.assign(p.header.leader_epoch, p.header.base_offset) || epoch_is_new_) ++epochs_version_;
     epoch_is_new_ = false;
     add_landmark(p.header.base_offset, segment.size_bytes());
     segment.note_appended(p.header, config_.index_interval_bytes);
-    const std::optional<AbortedTxn> aborted =
-        fold(producers_, p.header, bytes.subspan(p.start, p.header.size), now.wall_ms);
+    bytes += p.bytes.size();
+    const std::optional<AbortedTxn> aborted = fold(producers_, p.header, p.bytes, now.wall_ms);
     const Status noted = aborted ? segment.note_aborted(*aborted) : Status();
     if (!noted) {
       // The bytes are in the log, its transaction index is not what they say: opening makes it anew.
@@ -268,13 +283,14 @@ Result<AppendResult> Log::commit_append(ByteView bytes, Now now, bool rolled) {
       trace_.error("{}: {}", directory_, noted.error().message);
     }
   }
-  size_bytes_ += bytes.size();
+  size_bytes_ += bytes;
   log_end_offset_ = segment.next_offset();
   return AppendResult{.base_offset = parsed_.front().header.base_offset,
                       .last_offset = log_end_offset_ - 1,
                       .timestamp = parsed_.back().header.max_timestamp,
                       .log_start_offset = log_start_offset_,
-                      .bytes = bytes.size(),
+                      .bytes = bytes,
+                      .batches = parsed_.size(),
                       .rolled = rolled};
 }
 

@@ -59,6 +59,7 @@ struct AppendResult {
   int64_t timestamp = -1;  // greatest of the last batch
   Offset log_start_offset;
   uint64_t bytes = 0;
+  size_t batches = 0;
   bool duplicate = false;  // nothing appended: the offsets are the original's
   bool rolled = false;
 };
@@ -162,7 +163,11 @@ class Log {
   /// out_of_order_sequence_number, invalid_txn_state, duplicate_sequence_number (a duplicate among several
   /// batches), record_list_too_large (a batch above segment.bytes), corrupt_message, no_space, io_error,
   /// kafka_storage_error (failed log).
-  Result<AppendResult> append_as_leader(MutableByteView batches, LeaderEpoch epoch, Now now);
+  Result<AppendResult> append_as_leader(MutableByteView batches, LeaderEpoch epoch, Now now) {
+    return append_as_leader(std::span<const MutableByteView>(&batches, 1), epoch, now);
+  }
+  /// The same for batches that lie apart: one write, all or nothing.
+  Result<AppendResult> append_as_leader(std::span<const MutableByteView> pieces, LeaderEpoch epoch, Now now);
   /// The same bytes as in the leader's log: offsets and epochs stay. The first offset must be the log end
   /// (or, behind a compacted leader, beyond it). Errors: offset_out_of_range, else as above without producer
   /// errors.
@@ -318,7 +323,7 @@ class Log {
   };
   struct ParsedBatch {
     BatchHeader header;
-    size_t start = 0;
+    ByteView bytes;
   };
 
   Log(io::Disk& disk, const OpenParams& params, Trace trace);
@@ -328,13 +333,15 @@ class Log {
   Status usable() const;
 
   // log.cc: append and sync
+  /// Adds to parsed_.
   Status parse(ByteView batches);
   Status check_producers(std::optional<ProducerBatch>& duplicate) const;
   bool must_roll(uint64_t bytes, Offset last_offset, Now now) const;
   Status make_room(uint64_t bytes, Offset first_offset, Offset last_offset, Now now, bool& rolled);
   Status roll_at(Offset base_offset, Now now);
-  Status write_out(ByteView bytes);
-  Result<AppendResult> commit_append(ByteView bytes, Now now, bool rolled);
+  Status write_out(std::span<const ByteView> pieces);
+  /// Writes `pieces`, which hold the batches of parsed_.
+  Result<AppendResult> commit_append(std::span<const ByteView> pieces, Now now, bool rolled);
   /// Folds one batch of the log into `state`; the transaction that it aborted, if it did.
   static std::optional<AbortedTxn> fold(ProducerState& state, const BatchHeader& header, ByteView batch,
                                         int64_t wall_ms);

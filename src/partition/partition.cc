@@ -39,6 +39,7 @@ std::optional<Appended> appended_before(const log::Log& log, ByteView batch) {
                   log.log_start_offset(),
                   true,
                   false,
+                  false,
                   0};
 }
 
@@ -155,8 +156,9 @@ Offsets Partition::offsets_locked() const {
   return o;
 }
 
-Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now,
-                                   Origin origin) {
+Result<Appended> Partition::append(std::span<const MutableByteView> batches, bool acks_all, io::Loop& loop,
+                                   Now now, Origin origin) {
+  ASSERT(!batches.empty());
   Status room;
   if (env_.directory_state) room = env_.directory_state->may_append(origin);
   Notices notices;
@@ -171,7 +173,8 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
                    "the controller has not been heard of: another may lead");
     }
     if (!room.ok()) {
-      std::optional<Appended> before = log_ ? appended_before(*log_, batch) : std::nullopt;
+      if (batches.size() > 1) return room.error();
+      std::optional<Appended> before = log_ ? appended_before(*log_, batches.front()) : std::nullopt;
       if (!before) return room.error();
       before->tenure = tenure_;
       return *before;
@@ -182,7 +185,7 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
     if (acks_all && !leader_->enough_in_sync()) {
       return Error(ErrorCode::not_enough_replicas, "fewer replicas in sync than min.insync.replicas");
     }
-    Result<log::AppendResult> appended = log_->append_as_leader(batch, leader_->epoch(), now);
+    Result<log::AppendResult> appended = log_->append_as_leader(batches, leader_->epoch(), now);
     if (appended.ok()) {
       result = Appended{appended->base_offset,
                         appended->last_offset,
@@ -190,11 +193,12 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
                         appended->log_start_offset,
                         appended->duplicate,
                         false,
+                        false,
                         tenure_};
       const int64_t unsynced = log_->log_end_offset() - log_->durable_end();
       result->flush = unsynced >= config_->flush_messages && log_->durable_end() <= appended->last_offset;
       if (!appended->duplicate) {
-        ++batches_appended_;
+        batches_appended_ += appended->batches;
         changed_ = true;
         request_sync_locked(loop, (config_->fsync && acks_all) || result->flush);
         on_ends_locked(notices);
@@ -202,6 +206,7 @@ Result<Appended> Partition::append(MutableByteView batch, bool acks_all, io::Loo
       } else if (result->flush) {
         request_sync_locked(loop, true);
       }
+      if (leader_ && !log_->failed()) result->committed = leader_->high_watermark() > appended->last_offset;
     } else {
       result = appended.error();
       // Nothing was appended, the torn end was cut: the next may fit.

@@ -16,6 +16,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 
 #include "base/ids.h"
@@ -64,6 +65,8 @@ struct Appended {
   int64_t log_append_time_ms = -1;
   Offset log_start_offset{0};
   bool duplicate = false;
+  /// All of it is below the high watermark already: with acks=all nothing is left to wait for.
+  bool committed = false;
   /// flush.messages was reached: the reply waits until the records are synced (Awaited::flushed).
   bool flush = false;
   /// For Awaited: what was appended under this tenure may be gone in the next.
@@ -240,6 +243,12 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   /// small. kafka_storage_error if the directory is full (for clients) or failed, and for want of space. A
   /// sync is started at the end of the caller's tick when somebody waits for it, within 10 ms otherwise.
   Result<Appended> append(MutableByteView batch, bool acks_all, io::Loop& loop, Now now,
+                          Origin origin = Origin::client) {
+    return append(std::span<const MutableByteView>(&batch, 1), acks_all, loop, now, origin);
+  }
+  /// The same for several that follow each other, with one write: all of them or none. After an error of
+  /// several each may be appended by itself, which tells what is wrong with it.
+  Result<Appended> append(std::span<const MutableByteView> batches, bool acks_all, io::Loop& loop, Now now,
                           Origin origin = Origin::client);
   /// Tells `waiter` when everything below `committed_at` is committed (or what `what` says): at once (by
   /// return value true, without a callback) or later on its loop.

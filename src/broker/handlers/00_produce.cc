@@ -3,15 +3,17 @@
 //   3 record batch v2, transactional id | 5 log start offset | 7 zstd | 8 per-record errors | 9 flexible
 //   10 leader hints (KIP-951) | 11 TRANSACTION_ABORTABLE
 //
-// Run to completion: validated, appended and, unless acks=all, answered on the loop that read it. With
-// acks=all the reply is data that waits for commits, with one deadline; so is any reply whose append reached
-// flush.messages.
+// Run to completion: validated, appended and, unless acks=all, answered on the loop that read it. Small
+// batches are appended at the end of the tick, all of one partition with one write; before that nobody was
+// told anything of them. With acks=all the reply is data that waits for commits, with one deadline, unless
+// all is committed at once; so is any reply whose append reached flush.messages.
 #include <algorithm>
 
 #include "base/plants.h"
 #include "broker/broker.h"
 #include "broker/handlers/handlers.h"
 #include "broker/leader_hints.h"
+#include "broker/tick_appends.h"
 #include "record/validate.h"
 
 namespace millrace::broker {
@@ -60,71 +62,194 @@ struct SleepingProduce {
   Bytes records;
 };
 
+struct ProducedBatch {
+  uint64_t tag = 0;  // topic index << 32 | partition index in the response
+  size_t bytes = 0;
+  uint32_t records = 0;
+};
+
+/// One request on its way to an answer.
+struct Produce {
+  Call call;
+  int16_t acks;
+  int32_t timeout_ms;
+  ProduceReply response{};
+  std::vector<AwaitedCommit> awaited{};
+  std::vector<SleepingProduce> sleeping{};
+  size_t gathered = 0;  // batches that are appended at the end of the tick
+  bool failed = false;
+
+  ProducePartition& at(uint64_t tag) {
+    return response.responses[tag >> 32].partition_responses[tag & 0xffffffff];
+  }
+  /// What became of a batch.
+  void on_append(const ProducedBatch& batch, const PartitionRef& partition,
+                 const Result<partition::Appended>& appended) {
+    const uint64_t tag = batch.tag;
+    ProducePartition& r = at(tag);
+    if (!appended.ok()) {
+      refuse(tag, produce_refused(r.index, appended.code(), appended.error().message));
+      return;
+    }
+    ShardMetrics& metrics = call.shard().metrics;
+    metrics.bytes_in->add(batch.bytes);
+    metrics.batches_in->add();
+    metrics.records_in->add(batch.records);
+    r.base_offset = appended->base_offset.v;
+    // Only a topic with LogAppendTime tells it.
+    if (r.log_append_time_ms >= 0) r.log_append_time_ms = appended->log_append_time_ms;
+    r.log_start_offset = appended->log_start_offset.v;
+    if (appended->duplicate && planted(Plant::duplicate_acknowledged_early)) return;
+    const bool all = acks == kAcksAll && !appended->committed;
+    if (all || (appended->flush && acks != 0)) {
+      awaited.push_back(
+          {partition, appended->last_offset + 1, tag, {acks == kAcksAll, appended->flush, appended->tenure}});
+    }
+  }
+  void refuse(uint64_t tag, ProducePartition why) {
+    at(tag) = std::move(why);
+    failed = true;
+    call.shard().metrics.produce_rejected->add();
+  }
+};
+
+void answer_now(Produce& p) {
+  if (p.acks != 0) {
+    if (p.failed) hint_leaders(p.call, p.response);
+    p.call.reply(p.response);
+  } else if (p.failed) {
+    p.call.close_connection();  // the only way to tell a producer with acks=0 of an error
+  } else {
+    p.call.no_reply();
+  }
+}
+
+void finish(Produce produce);
+
+/// The produce requests of a tick that have batches among TickAppends.
+class TickProduces final : public GatheredProduces, public std::enable_shared_from_this<TickProduces> {
+ public:
+  explicit TickProduces(io::Loop& loop) : loop_(loop) {}
+
+  /// Stays where it is until the next begin() or append_now().
+  Produce& begin(Call call, int16_t acks, int32_t timeout_ms) {
+    return requests_.emplace_back(Produce{std::move(call), acks, timeout_ms});
+  }
+  /// The request that began last is read to its end.
+  void end() {
+    if (!requests_.back().sleeping.empty()) {
+      // What follows for a log at rest has to find this one waiting for it.
+      append_now();
+      return;
+    }
+    if (requests_.back().gathered > 0) return;
+    Produce done = std::move(requests_.back());
+    requests_.pop_back();
+    finish(std::move(done));
+  }
+
+  /// For the request that began last: the batch is appended at the end of the tick.
+  void gather(const PartitionRef& partition, const Uuid& topic, const ProducedBatch& what,
+              TickAppends::Batch batch) {
+    if (!appends_.has_room(batch.bytes.size())) append();
+    Produce& request = requests_.back();
+    ++request.gathered;
+    batch.ticket = tickets_.size();
+    tickets_.push_back({requests_.size() - 1, what});
+    appends_.add(partition, topic, batch);
+    if (scheduled_) return;
+    scheduled_ = true;
+    loop_.at_end_of_tick([self = shared_from_this()] {
+      self->scheduled_ = false;
+      self->append_now();
+    });
+  }
+  /// Before something is appended to this partition by another way.
+  void settle(const Uuid& topic, int32_t partition) {
+    if (appends_.holds(topic, partition)) append();
+  }
+
+  bool any_of(const link::ConnectionContext& connection) const override {
+    return std::any_of(requests_.begin(), requests_.end(),
+                       [&](const Produce& p) { return &p.call.connection() == &connection; });
+  }
+  void append_now() override {
+    append();
+    std::vector<Produce> done = std::exchange(requests_, std::exchange(spare_, {}));
+    for (Produce& p : done) finish(std::move(p));
+    done.clear();
+    spare_ = std::move(done);
+  }
+
+ private:
+  struct Ticket {
+    size_t request = 0;
+    ProducedBatch batch;
+  };
+
+  void append() {
+    if (appends_.empty()) return;
+    const Now now = requests_.back().call.now();
+    appends_.run(
+        loop_, now,
+        [this](uint64_t ticket, const PartitionRef& partition, const Result<partition::Appended>& r) {
+          const Ticket& t = tickets_[ticket];
+          requests_[t.request].on_append(t.batch, partition, r);
+        });
+    tickets_.clear();
+  }
+
+  io::Loop& loop_;
+  TickAppends appends_;
+  std::vector<Ticket> tickets_;
+  std::vector<Produce> requests_;
+  std::vector<Produce> spare_;  // empty, with its memory
+  bool scheduled_ = false;
+};
+
+/// Reads one request: what is wrong is answered, what is small is gathered, the rest is appended.
 class ProduceRun {
  public:
-  ProduceRun(Call& call, int16_t acks) : call_(call), acks_(acks), now_(call.now()) {}
+  /// `tick`: null if nothing may wait for the end of the tick.
+  ProduceRun(Produce& produce, TickProduces* tick)
+      : produce_(produce), call_(produce.call), acks_(produce.acks), now_(call_.now()), tick_(tick) {}
 
-  ProduceReply run(wire::ProduceRequest& request, std::vector<AwaitedCommit>& awaited,
-                   std::vector<SleepingProduce>& sleeping) {
-    ProduceReply response;
+  void run(wire::ProduceRequest& request) {
+    ProduceReply& response = produce_.response;
     response.responses.reserve(request.topic_data.size());
     for (wire::ProduceRequest::TopicProduceData& topic : request.topic_data) {
       ProduceReply::TopicProduceResponse& t = response.responses.emplace_back();
-      t.name = topic.name;
       t.partition_responses.reserve(topic.partition_data.size());
       const meta::Topic* known = call_.view().image->topic(topic.name);
       for (wire::ProduceRequest::PartitionProduceData& p : topic.partition_data) {
         const uint64_t tag =
             (static_cast<uint64_t>(response.responses.size() - 1) << 32) | t.partition_responses.size();
+        t.partition_responses.emplace_back().index = p.index;
         const PartitionRef* asleep = sleeping_partition(known, p.index);
         if (asleep != nullptr && !p.records.null) {
-          sleeping.push_back({*asleep, tag, topic.name, p.index, to_bytes(p.records.view)});
-          t.partition_responses.push_back(produce_refused(p.index, ErrorCode::request_timed_out));
+          produce_.sleeping.push_back({*asleep, tag, topic.name, p.index, to_bytes(p.records.view)});
+          produce_.at(tag) = produce_refused(p.index, ErrorCode::request_timed_out);
           continue;
         }
-        t.partition_responses.push_back(one(topic.name, known, p, tag, awaited));
+        one(topic.name, known, p, tag);
       }
+      t.name = std::move(topic.name);
     }
-    return response;
-  }
-  bool failed() const { return failed_; }
-
-  /// Appends what one partition is sent; with acks=all what is then waited for is added to `awaited`.
-  ProducePartition one(const std::string& topic, const meta::Topic* known,
-                       wire::ProduceRequest::PartitionProduceData& p, uint64_t tag,
-                       std::vector<AwaitedCommit>& awaited) {
-    ProducePartition r = append(topic, known, p);
-    if (r.error_code != 0) {
-      failed_ = true;
-      call_.shard().metrics.produce_rejected->add();
-    } else if (repeated_ && planted(Plant::duplicate_acknowledged_early)) {
-      return r;
-    } else if (acks_ == kAcksAll || (flush_ && acks_ != 0)) {
-      awaited.push_back(
-          {std::move(appended_to_), last_offset_ + 1, tag, {acks_ == kAcksAll, flush_, tenure_}});
-    }
-    return r;
   }
 
- private:
-  const PartitionRef* sleeping_partition(const meta::Topic* known, int32_t index) const {
-    const PartitionRef* p = known == nullptr ? nullptr : call_.view().partition(known->id, index);
-    return p == nullptr || (*p)->awake_for(call_.loop()) ? nullptr : p;
-  }
-
-  ProducePartition append(const std::string& topic, const meta::Topic* known,
-                          wire::ProduceRequest::PartitionProduceData& p) {
-    if (acks_ < -1 || acks_ > 1) return produce_refused(p.index, ErrorCode::invalid_required_acks);
-    if (known == nullptr) return produce_refused(p.index, ErrorCode::unknown_topic_or_partition);
+  /// Appends what one partition is sent, or has it gathered; what is then waited for is added to `awaited`.
+  void one(const std::string& topic, const meta::Topic* known, wire::ProduceRequest::PartitionProduceData& p,
+           uint64_t tag) {
+    if (acks_ < -1 || acks_ > 1) return refuse(tag, p.index, ErrorCode::invalid_required_acks);
+    if (known == nullptr) return refuse(tag, p.index, ErrorCode::unknown_topic_or_partition);
     if (is_internal_topic(topic) && call_.client_id() != "__admin_client") {
-      return produce_refused(p.index, ErrorCode::invalid_topic_exception,
-                             "internal topics are not for producers");
+      return refuse(tag, p.index, ErrorCode::invalid_topic_exception,
+                    "internal topics are not for producers");
     }
     const PartitionRef* partition = call_.view().partition(known->id, p.index);
-    if (partition == nullptr) {
-      return produce_refused(p.index, absence(known, p.index, call_.broker().config().node_id));
-    }
-    if (p.records.null) return produce_refused(p.index, ErrorCode::invalid_record, "no record batch");
+    if (partition == nullptr)
+      return refuse(tag, p.index, absence(known, p.index, call_.broker().config().node_id));
+    if (p.records.null) return refuse(tag, p.index, ErrorCode::invalid_record, "no record batch");
 
     const std::shared_ptr<const partition::PartitionConfig> config = (*partition)->config();
     record::ValidationRules rules = config->validation;
@@ -136,47 +261,49 @@ class ProduceRun {
       ProducePartition r = produce_refused(p.index, valid.code(), valid.error().message);
       for (record::RecordError& e : record_errors)
         r.record_errors.push_back({e.batch_index, std::move(e.message)});
-      return r;
+      return produce_.refuse(tag, std::move(r));
     }
     const MutableByteView batch = valid->bytes;
     const Result<record::BatchView> view = record::BatchView::parse(batch);
     ASSERT(view.ok());
-    const int32_t record_count = view->record_count();
     if (batch.size() > static_cast<size_t>(config->log.segment_bytes)) {
-      return produce_refused(p.index, ErrorCode::record_list_too_large,
-                             "the batch is larger than segment.bytes");
+      return refuse(tag, p.index, ErrorCode::record_list_too_large, "the batch is larger than segment.bytes");
     }
-    const Result<partition::Appended> appended =
-        (*partition)->append(batch, acks_ == kAcksAll, call_.loop(), now_);
-    if (!appended.ok()) return produce_refused(p.index, appended.code(), appended.error().message);
-
-    ShardMetrics& metrics = call_.shard().metrics;
-    metrics.bytes_in->add(batch.size());
-    metrics.batches_in->add();
-    metrics.records_in->add(static_cast<uint64_t>(record_count));
-    appended_to_ = *partition;
-    last_offset_ = appended->last_offset;
-    flush_ = appended->flush;
-    repeated_ = appended->duplicate;
-    tenure_ = appended->tenure;
-    ProducePartition r;
-    r.index = p.index;
-    r.base_offset = appended->base_offset.v;
-    r.log_append_time_ms =
-        rules.timestamp_type == record::TimestampType::log_append_time ? appended->log_append_time_ms : -1;
-    r.log_start_offset = appended->log_start_offset.v;
-    return r;
+    // on_append() fills in the time where this says that it is told.
+    const bool tells_time = rules.timestamp_type == record::TimestampType::log_append_time;
+    ProducePartition& r = produce_.at(tag);
+    r.base_offset = -1;
+    r.log_start_offset = -1;
+    r.log_append_time_ms = tells_time ? valid->log_append_time_ms : -1;
+    const bool acks_all = acks_ == kAcksAll;
+    const ProducedBatch what{tag, batch.size(), static_cast<uint32_t>(view->record_count())};
+    if (tick_ != nullptr && batch.size() <= TickAppends::kBatchBytesMax) {
+      tick_->gather(*partition, known->id, what,
+                    {.bytes = batch,
+                     .partition = p.index,
+                     .last_offset_delta = view->last_offset_delta(),
+                     .log_append_time_ms = valid->log_append_time_ms,
+                     .acks_all = acks_all});
+    } else {
+      if (tick_ != nullptr) tick_->settle(known->id, p.index);
+      produce_.on_append(what, *partition, (*partition)->append(batch, acks_all, call_.loop(), now_));
+    }
   }
 
+ private:
+  const PartitionRef* sleeping_partition(const meta::Topic* known, int32_t index) const {
+    const PartitionRef* p = known == nullptr ? nullptr : call_.view().partition(known->id, index);
+    return p == nullptr || (*p)->awake_for(call_.loop()) ? nullptr : p;
+  }
+  void refuse(uint64_t tag, int32_t index, ErrorCode code, std::string message = {}) {
+    produce_.refuse(tag, produce_refused(index, code, std::move(message)));
+  }
+
+  Produce& produce_;
   Call& call_;
   const int16_t acks_;
   const Now now_;
-  bool failed_ = false;
-  PartitionRef appended_to_;
-  Offset last_offset_;
-  bool flush_ = false;
-  bool repeated_ = false;
-  uint64_t tenure_ = 0;
+  TickProduces* const tick_;
 };
 
 /// A produce that waits until logs at rest are open and, with acks=all, until its last record is committed on
@@ -184,15 +311,14 @@ class ProduceRun {
 class PendingProduce final : public partition::CommitWaiter,
                              public std::enable_shared_from_this<PendingProduce> {
  public:
-  PendingProduce(Call call, int16_t acks, ProduceReply response)
-      : call_(std::move(call)), acks_(acks), response_(std::move(response)) {}
+  explicit PendingProduce(Produce produce) : produce_(std::move(produce)) {}
 
-  io::Loop& loop() override { return call_.loop(); }
+  io::Loop& loop() override { return produce_.call.loop(); }
 
   /// Begins to wait, for everything at once: an outcome that comes at once must not look like the last.
-  void wait(const std::vector<AwaitedCommit>& awaited, std::vector<SleepingProduce> sleeping,
-            int64_t timeout_ms, bool failed) {
-    failed_ = failed;
+  void wait() {
+    const std::vector<AwaitedCommit> awaited = std::exchange(produce_.awaited, {});
+    std::vector<SleepingProduce> sleeping = std::exchange(produce_.sleeping, {});
     waiting_.reserve(awaited.size() + sleeping.size());
     for (const AwaitedCommit& a : awaited) waiting_.push_back(a.tag);
     for (const SleepingProduce& s : sleeping) waiting_.push_back(s.tag);
@@ -203,15 +329,18 @@ class PendingProduce final : public partition::CommitWaiter,
       const auto go_on = [self = shared_from_this(), kept](const Status& open) { self->go_on(*kept, open); };
       if (partition->wake(loop(), go_on)) go_on({});
     }
-    start_deadline(timeout_ms);
+    start_deadline();
   }
 
   /// `tag`: topic index << 32 | partition index in the response.
   void on_commit(uint64_t tag, ErrorCode outcome) override {
     if (answered_) return;
-    ProducePartition& p = at(tag);
+    ProducePartition& p = produce_.at(tag);
     p.error_code = static_cast<int16_t>(wire_code(outcome));
-    if (outcome != ErrorCode::none) p.base_offset = -1;
+    if (outcome != ErrorCode::none) {
+      p.base_offset = -1;
+      produce_.failed = true;  // nobody waits with acks=0
+    }
     settle(tag);
   }
 
@@ -220,14 +349,7 @@ class PendingProduce final : public partition::CommitWaiter,
     if (answered_) return;
     answered_ = true;
     if (timer_ != 0) loop().cancel(timer_);
-    if (acks_ != 0) {
-      hint_leaders(call_, response_);
-      call_.reply(response_);
-    } else if (failed_) {
-      call_.close_connection();
-    } else {
-      call_.no_reply();
-    }
+    answer_now(produce_);
   }
 
  private:
@@ -239,19 +361,17 @@ class PendingProduce final : public partition::CommitWaiter,
   // The log that these records are for is open, or could not be.
   void go_on(SleepingProduce& s, const Status& open) {
     if (answered_) return;  // timed out: nothing was appended, nothing will be
-    std::vector<AwaitedCommit> awaited;
     if (open.ok()) {
-      ProduceRun run(call_, acks_);
       wire::ProduceRequest::PartitionProduceData p;
       p.index = s.index;
       p.records = wire::Records(MutableByteView(s.records));
-      at(s.tag) = run.one(s.topic, call_.view().image->topic(s.topic), p, s.tag, awaited);
-      failed_ = failed_ || run.failed();
+      ProducePartition& r = produce_.at(s.tag) = {};
+      r.index = s.index;
+      ProduceRun(produce_, nullptr).one(s.topic, produce_.call.view().image->topic(s.topic), p, s.tag);
     } else {
-      at(s.tag) = produce_refused(s.index, open.code(), open.error().message);
-      failed_ = true;
-      call_.shard().metrics.produce_rejected->add();
+      produce_.refuse(s.tag, produce_refused(s.index, open.code(), open.error().message));
     }
+    const std::vector<AwaitedCommit> awaited = std::exchange(produce_.awaited, {});
     if (!awaited.empty()) {
       await(awaited.front());
       return;
@@ -268,57 +388,46 @@ class PendingProduce final : public partition::CommitWaiter,
     if (settled_ == waiting_.size()) answer();
   }
 
-  void start_deadline(int64_t timeout_ms) {
+  void start_deadline() {
     if (answered_) return;
-    timer_ = loop().call_after(std::max<int64_t>(timeout_ms, 0),
+    timer_ = loop().call_after(std::max<int64_t>(produce_.timeout_ms, 0),
                                [self = shared_from_this()] { self->on_deadline(); });
   }
 
-  ProducePartition& at(uint64_t tag) {
-    return response_.responses[tag >> 32].partition_responses[tag & 0xffffffff];
-  }
   void on_deadline() {
     timer_ = 0;
     for (size_t i = settled_; i < waiting_.size(); ++i) {
-      ProducePartition& p = at(waiting_[i]);
+      ProducePartition& p = produce_.at(waiting_[i]);
       p.error_code = static_cast<int16_t>(ErrorCode::request_timed_out);  // the data stays
       p.base_offset = -1;
     }
     answer();
   }
 
-  Call call_;
-  const int16_t acks_;
-  ProduceReply response_;
+  Produce produce_;
   std::vector<uint64_t> waiting_;  // tags; those before settled_ no longer
   size_t settled_ = 0;
   io::TimerId timer_ = 0;
-  bool failed_ = false;
   bool answered_ = false;
 };
+
+void finish(Produce produce) {
+  if (produce.awaited.empty() && produce.sleeping.empty()) {
+    answer_now(produce);
+  } else {
+    std::make_shared<PendingProduce>(std::move(produce))->wait();
+  }
+}
 
 }  // namespace
 
 void handle(Call call, wire::ProduceRequest& request) {
-  std::vector<AwaitedCommit> awaited;
-  std::vector<SleepingProduce> sleeping;
-  ProduceRun run(call, request.acks);
-  ProduceReply response = run.run(request, awaited, sleeping);
-  if (awaited.empty() && sleeping.empty()) {
-    // The only way to tell a producer with acks=0 of an error is to hang up.
-    if (request.acks != 0) {
-      if (run.failed()) hint_leaders(call, response);
-      call.reply(response);
-    } else if (run.failed()) {
-      call.close_connection();
-    } else {
-      call.no_reply();
-    }
-    return;
-  }
-  const bool failed = run.failed();
-  std::make_shared<PendingProduce>(std::move(call), request.acks, std::move(response))
-      ->wait(awaited, std::move(sleeping), request.timeout_ms, failed);
+  Shard& shard = call.shard();
+  if (!shard.gathered) shard.gathered = std::make_shared<TickProduces>(*shard.loop);
+  auto& tick = static_cast<TickProduces&>(*shard.gathered);  // nobody else makes one
+  Produce& produce = tick.begin(std::move(call), request.acks, request.timeout_ms);
+  ProduceRun(produce, &tick).run(request);
+  tick.end();
 }
 
 }  // namespace millrace::broker

@@ -52,6 +52,39 @@ TEST_CASE("the leader assigns offsets and epoch in place") {
   CHECK(f.disk.writes == 2);  // one a call
 }
 
+TEST_CASE("batches that lie apart are written at once, all or none") {
+  Fixture f;
+  f.open();
+  BatchSpec three;
+  three.count = 3;
+  Bytes first = joined({batch(three), batch({})});
+  Bytes second = batch(idempotent(0, 2));
+  Bytes third = batch(idempotent(2));
+  const std::vector<MutableByteView> pieces{first, second, third};
+  f.disk.fault = [](test::DiskOp op, const std::string&) {
+    return op == test::DiskOp::write ? ErrorCode::no_space : ErrorCode::none;
+  };
+  f.disk.torn_bytes = first.size() + 10;
+  CHECK(f.log->append_as_leader(pieces, LeaderEpoch(4), at_ms(0)).code() == ErrorCode::no_space);
+  CHECK(f.log->log_end_offset() == Offset(0));
+  f.disk.fault = nullptr;
+  f.disk.writes = 0;
+  const Result<AppendResult> result = f.log->append_as_leader(pieces, LeaderEpoch(4), at_ms(0));
+  REQUIRE(result.ok());
+  CHECK(result->base_offset == Offset(0));
+  CHECK(result->last_offset == Offset(6));
+  CHECK(result->batches == 4);
+  CHECK(f.disk.writes == 1);
+  CHECK(f.everything() == joined({first, second, third}));
+  // A duplicate among several is refused with all of them; by itself it is known.
+  CHECK(f.log->append_as_leader(pieces, LeaderEpoch(4), at_ms(0)).code() ==
+        ErrorCode::duplicate_sequence_number);
+  const Result<AppendResult> again = f.log->append_as_leader(third, LeaderEpoch(4), at_ms(0));
+  REQUIRE(again.ok());
+  CHECK(again->duplicate);
+  CHECK(f.log->log_end_offset() == Offset(7));
+}
+
 TEST_CASE("what is no batch is refused, and changes nothing") {
   Fixture f;
   f.open();
