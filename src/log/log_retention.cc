@@ -261,7 +261,7 @@ Status Log::close(bool clean) {
     (void)remove_pending({}, true);
     TRY(prepare_close());
     if (!settled()) TRY(flush());
-    if (config_.preallocate) TRY(active().trim_reserved());
+    if (reserved_until_ > 0) TRY(active().trim_reserved());
   }
   closed_ = true;
   return {};

@@ -1,4 +1,6 @@
 // The same log on a real file system.
+#include <sys/stat.h>
+
 #include <cstdlib>
 
 #include "io/posix_disk.h"
@@ -51,6 +53,44 @@ OpenParams posix_params(const std::string& directory) {
   p.now = at_ms(0);
   p.create = true;
   return p;
+}
+
+TEST_CASE("a large segment has blocks beyond its end, until it is closed or rolled") {
+  io::TempDirectory directory;
+  io::PosixDisk disk({.descriptors_max = 5, .threads = 1});
+  OpenParams p = posix_params(directory.at("orders-0"));
+  p.config.preallocate = false;
+  p.config.segment_bytes = 3 << 20;
+  const auto open = [&] {
+    auto opened = Log::open(disk, p, Trace());
+    REQUIRE(opened.ok());
+    return std::move(*opened);
+  };
+  const auto beyond = [&](int64_t base) {
+    struct stat status{};
+    const std::string path = io::join_path(p.directory, file_name(Offset(base), FileKind::log));
+    REQUIRE(::stat(path.c_str(), &status) == 0);
+    return status.st_blocks * 512 - status.st_size;
+  };
+  std::unique_ptr<Log> log = open();
+  BatchSpec large;
+  large.value_bytes = 100'000;
+  const auto append = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      Bytes bytes = batch(large);
+      REQUIRE(log->append_as_leader(bytes, LeaderEpoch(0), at_ms(0)).ok());
+    }
+  };
+  append(8);
+  CHECK(beyond(0) < 50'000);  // small ones have none
+  append(8);
+  CHECK(beyond(0) > 50'000);
+  REQUIRE(log->close(true).ok());
+  CHECK(beyond(0) < 50'000);
+  log = open();
+  append(20);
+  REQUIRE(log->segment_count() == 2);
+  CHECK(beyond(0) < 50'000);
 }
 
 TEST_CASE("a log on a real file system: written, killed, reopened, retired, removed") {
