@@ -8,6 +8,9 @@ namespace {
 
 constexpr uint64_t kFloorMax = uint64_t{1} << 30;
 constexpr uint64_t kFloorDivisor = 20;  // 5 %
+// With so much above the floor nothing fills up within a second.
+constexpr uint64_t kPlenty = uint64_t{8} << 30;
+constexpr int64_t kPlentyRoundMs = 1'000;
 
 }  // namespace
 
@@ -45,6 +48,7 @@ void DiskWatch::begin_round() {
 void DiskWatch::end_round(const std::vector<Room>& rooms) {
   const int64_t now_ms = env_.clock->now().mono_ms;
   const int64_t setting = handlers_.floor_setting();
+  bool plenty = true;
   for (size_t i = 0; i < watched_.size(); ++i) {
     Watched& w = watched_[i];
     if (!rooms[i].known) continue;
@@ -53,6 +57,7 @@ void DiskWatch::end_round(const std::vector<Room>& rooms) {
     const bool changed =
         state.note_room(rooms[i].free, rooms[i].total, free_bytes_floor(setting, rooms[i].total));
     const uint64_t no_space = state.no_space_count();
+    plenty = plenty && state.free_bytes() > state.floor_bytes() + kPlenty;
     if (state.full()) {
       if (!was_full || changed || now_ms >= w.make_room_at_ms) {
         if (changed || w.make_room_at_ms == 0) {
@@ -76,7 +81,7 @@ void DiskWatch::end_round(const std::vector<Room>& rooms) {
       }
     }
   }
-  env_.loop->call_after(kRoundMs, [this, running = running_] {
+  env_.loop->call_after(plenty ? kPlentyRoundMs : kRoundMs, [this, running = running_] {
     if (*running) begin_round();
   });
 }

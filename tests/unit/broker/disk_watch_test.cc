@@ -66,6 +66,7 @@ TEST_CASE("a disk that fills up is noticed, room is asked for again and again, a
 
 TEST_CASE("without a floor, a write that found no space asks for room once", "[broker]") {
   WatchRig r;
+  r.files.capacity = 10'000;
   r.setting = 0;
   r.start();
   r.round();
@@ -74,6 +75,18 @@ TEST_CASE("without a floor, a write that found no space asks for room once", "[b
   r.round();
   CHECK(r.low.size() == 1);
   CHECK(r.state->serving());
+}
+
+TEST_CASE("with plenty of room it is looked at once a second", "[broker]") {
+  WatchRig r;
+  r.start();
+  r.round();
+  REQUIRE(r.state->free_bytes() > uint64_t{1} << 40);
+  const size_t runs = r.disk.runs;
+  for (int64_t ms = DiskWatch::kRoundMs; ms < 1'000; ms += DiskWatch::kRoundMs) r.round();
+  CHECK(r.disk.runs == runs);
+  r.round();
+  CHECK(r.disk.runs == runs + 1);
 }
 
 TEST_CASE("a failed directory is left alone, and a stopped watch asks nothing", "[broker]") {
