@@ -237,3 +237,13 @@ def install_kafka():
         subprocess.run([ROOT / "scripts/client_zoo", "--install-only", "--only", "java-tools"], check=True)
     if kafka_version() is None:
         sys.exit(f"Apache Kafka's jars are not in {KAFKA_LIBS}")
+
+
+def confluent_python():
+    """A Python with confluent-kafka, by the client zoo; installed by the first who asks."""
+    python = ROOT / "build/zoo/venv/bin/python"
+    if not python.exists():
+        subprocess.run([ROOT / "scripts/client_zoo", "--install-only", "--only", "confluent"], check=True, stdout=subprocess.DEVNULL)
+    if not python.exists():
+        raise RuntimeError("confluent-kafka could not be installed (scripts/client_zoo --install-only --only confluent)")
+    return python

@@ -283,9 +283,7 @@ def cluster_at_share(bench, system, row):
 def failover(bench, system, row):
     """kill -9 of the leader of partition 0 under an idempotent producer: the longest time without an acknowledgement, by
     partition of the dead broker."""
-    python = systems.ROOT / "build/zoo/venv/bin/python"
-    if not python.exists():
-        raise RuntimeError("needs build/zoo/venv (scripts/client_zoo --install-only --only confluent)")
+    python = systems.confluent_python()
     system.prepare()
     system.start()
     try:
