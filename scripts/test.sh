@@ -194,6 +194,7 @@ if [ -n "$release" ]; then
       skip admin-client "Apache Kafka's jars could not be installed (see kafka-exchange-install.log)"
     fi
     run bench-idle bench/idle
+    run costs tests/gates/costs.py
   fi
 fi
 
