@@ -19,8 +19,9 @@ struct Partition::Notices {
   uint64_t fetcher_tag = 0;
 };
 
-// Who waits for the log to be opened, or for another to lead. Callers of one loop are told in the order in which they came, and
-// nobody of that loop overtakes them: what one connection sends is appended in its order.
+// Who waits for the log to be opened, or for another to lead. Callers of one loop are told in the order in
+// which they came, and nobody of that loop overtakes them: what one connection sends is appended in its
+// order.
 struct Partition::Waking {
   struct Waiter {
     io::Loop* loop = nullptr;
