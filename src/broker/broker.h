@@ -66,6 +66,13 @@ struct BrokerEnvironment {
   std::function<void()> on_all_directories_failed;
 };
 
+/// What no configuration says: tests have small metadata logs.
+struct MetadataLogSizes {
+  size_t snapshot_every_bytes = size_t{20} << 20;
+  int64_t trailing_entries = 1000;        // kept behind a snapshot
+  size_t snapshot_chunk_bytes = 1 << 20;  // of one that is sent, in one message
+};
+
 struct BrokerConfig {
   BrokerId node_id{1};
   std::string cluster_id;  // empty: from the directories, or new
@@ -84,6 +91,7 @@ struct BrokerConfig {
       settings;  // what the properties say, for DescribeConfigs and defaults
   size_t fetch_bytes_max = 55 * 1024 * 1024;
   size_t recovery_threads = 2;  // per directory
+  MetadataLogSizes metadata_log;
 };
 
 class Broker {
@@ -323,6 +331,7 @@ class Broker {
   int64_t leader_heard_ms_ = 0;                  // on a node that only follows
   std::optional<BrokerId> join_hint_;            // whom to ask for being let in
   BrokerId told_leader_ = kNoBroker;             // knows which directory this node follows with
+  Term told_term_{0};                            // and knew it as leader in this term
   std::map<BrokerId, Uuid> joined_directories_;  // of those that joined here, as leader
   bool joining_ = false;
   Replication replication_;

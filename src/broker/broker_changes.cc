@@ -278,7 +278,9 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
         if (spec.expendable && !change->to_open[i].anew)
           unopened_[spec.topic_id].insert(spec.name.partition.v);
       }
-      if (change->opened[i].code() == ErrorCode::no_space)
+      // For want of space, or as what is known of the metadata is too old.
+      if (change->opened[i].code() == ErrorCode::no_space ||
+          change->opened[i].code() == ErrorCode::unknown_leader_epoch)
         unopened_[spec.topic_id].insert(spec.name.partition.v);
       continue;
     }

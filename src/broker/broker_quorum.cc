@@ -10,6 +10,8 @@ namespace millrace::broker {
 namespace {
 
 constexpr int64_t kJoinEveryMs = 500;
+// Of silence, until a voter asks whether it still is one.
+constexpr int64_t kForgottenElections = 4;
 constexpr int64_t kLearnerSilenceMs = 10'000;
 constexpr size_t kJoinedMax = 10'000;
 constexpr int64_t kJoinTimeoutMs = 2'000;
@@ -108,6 +110,9 @@ void Broker::start_quorum(const ledger::Founding& founding) {
   start.quorum.election_timeout_ms = config_.election_timeout_ms;
   start.quorum.append_bytes_max = config_.metadata_append_bytes;
   start.quorum.heartbeat_ms = std::max<int64_t>(config_.election_timeout_ms / 5, 1);
+  start.quorum.trailing_entries = config_.metadata_log.trailing_entries;
+  start.quorum.snapshot_chunk_bytes = config_.metadata_log.snapshot_chunk_bytes;
+  start.snapshot_every_bytes = config_.metadata_log.snapshot_every_bytes;
   start.cluster_id = founding.cluster_id;
   start.settings = config_.settings;
   start.on_committed = [this](std::shared_ptr<const meta::Image> image, meta::Delta delta,
@@ -123,7 +128,7 @@ void Broker::start_quorum(const ledger::Founding& founding) {
 
 // A node that is not in the quorum's membership asks to be let in, and again when it hears nothing. Every one
 // that does not vote tells each leader which directory it follows with: so does a voter that has lost its
-// own.
+// own. A voter that hears nothing for long may be none any more: whoever is out is not told of it.
 void Broker::keep_joined() {
   if (stopping_ || !ledger_.runner().started()) return;
   env_.control_loop->call_after(kJoinEveryMs, [this] { keep_joined(); });
@@ -132,8 +137,11 @@ void Broker::keep_joined() {
   const int64_t silent_ms = env_.clock->now().mono_ms - leader_heard_ms_;
   const bool outside = !members.contains(config_.node_id);
   const bool votes = members.is_voter(config_.node_id) && ledger_.runner().may_vote();
-  if (votes || joining_ || !config_.internal || leader_ == config_.node_id) return;
-  const bool untold = leader_ != kNoBroker && told_leader_ != leader_;
+  const bool forgotten = votes && silent_ms >= kForgottenElections * config_.election_timeout_ms;
+  if ((votes && !forgotten) || joining_ || !config_.internal || leader_ == config_.node_id) return;
+  // One that leads again has forgotten what it was told before.
+  const Term term = ledger_.runner().term();
+  const bool untold = leader_ != kNoBroker && (told_leader_ != leader_ || told_term_ != term);
   const bool silent = silent_ms >= config_.election_timeout_ms;
   if (!outside && !untold && !silent) return;
   std::vector<ledger::NodeAddress> known = peers_.addresses();
@@ -151,13 +159,14 @@ void Broker::keep_joined() {
   request.address = {config_.node_id, {config_.internal->host, config_.internal->port}};
   joining_ = true;
   peers_.ask(ask, ledger::kJoinApi, ledger::encode(request), kJoinTimeoutMs,
-             [this, ask](Result<MutableByteView> answer) {
+             [this, ask, term](Result<MutableByteView> answer) {
                joining_ = false;
                if (!answer.ok()) return;
                const Result<ledger::JoinReply> reply = ledger::decode_join_reply(*answer);
                if (!reply.ok()) return;
                if (reply->error == ErrorCode::none) {
                  told_leader_ = ask;
+                 told_term_ = term;
                  return;
                }
                if (reply->error == ErrorCode::not_controller && reply->leader != kNoBroker) {

@@ -10,8 +10,6 @@ namespace millrace::broker {
 
 namespace {
 
-// Kafka's metadata.log.max.record.bytes.between.snapshots.
-constexpr size_t kSnapshotEveryBytes = 20 << 20;
 // A decision that need not be one entry is cut: so that no entry keeps others waiting.
 constexpr size_t kRecordsPerEntry = 1'000;
 constexpr int64_t kTickMinMs = 10;
@@ -138,7 +136,7 @@ void MetadataLedger::on_commit(const std::vector<raft::Entry>& entries) {
     }
     committed_.set_applied(e.index, e.term);
   }
-  if (bytes_since_snapshot_ >= kSnapshotEveryBytes) keep_snapshot();
+  if (bytes_since_snapshot_ >= start_.snapshot_every_bytes) keep_snapshot();
   publish();
 }
 

@@ -30,6 +30,9 @@ class MetadataLedger {
   struct Start {
     ledger::RaftRunner::Quorum quorum;
     Uuid cluster_id;  // recorded first, by the first leader
+    /// A snapshot is kept when so much has been committed since the last one (Kafka:
+    /// metadata.log.max.record.bytes.between.snapshots).
+    size_t snapshot_every_bytes = size_t{20} << 20;
     std::shared_ptr<const meta::ConfigValues> settings;
     OnCommitted on_committed;
     /// A leader is known (maybe this node), or none; what it has committed may not be here yet.

@@ -453,8 +453,9 @@ Result<PartitionRef> PartitionHost::open(const OpenPlan& plan) const {
   environment.standing = standing_;
   const std::string& directory = directories_[plan.directory]->path();
   const auto ahead = [&](LeaderEpoch epoch) {
-    // Appended to, the log would have epochs that go backwards, and a recovery would cut it there.
-    return Error(ErrorCode::corrupt,
+    // Appended to, the log would have epochs that go backwards, and a recovery would cut it there. What is
+    // known of the metadata may be older than this start, as it is in a snapshot: then it is no damage.
+    return Error(plan.spec.existing ? ErrorCode::unknown_leader_epoch : ErrorCode::corrupt,
                  plan.path + " has leader epoch " + std::to_string(epoch.v) + ", the topic only " +
                      std::to_string(plan.spec.leadership.epoch.v) +
                      ": a directory from elsewhere is taken in with `millrace disk adopt`");

@@ -30,7 +30,8 @@ void RaftRunner::start(Quorum quorum, Handlers handlers) {
   options.election_timeout_ms = quorum.election_timeout_ms;
   options.append_bytes_max = quorum.append_bytes_max;
   options.heartbeat_ms = quorum.heartbeat_ms;
-  trailing_entries_ = options.trailing_entries;
+  options.trailing_entries = trailing_entries_ = quorum.trailing_entries;
+  options.snapshot_chunk_bytes = quorum.snapshot_chunk_bytes;
   raft::Restored restored;
   restored.hard_state = store_.hard_state();
   restored.entries = store_.take_entries();

@@ -37,6 +37,10 @@ class RaftRunner {
     int64_t election_timeout_ms = 1000;
     size_t append_bytes_max = 1 << 20;  // entries in one message
     int64_t heartbeat_ms = 250;
+    /// Kept behind a snapshot, for followers that lag a little.
+    int64_t trailing_entries = 1000;
+    /// Of a snapshot, in one message.
+    size_t snapshot_chunk_bytes = 1 << 20;
   };
   struct Handlers {
     /// Messages for other nodes; losing some is allowed.

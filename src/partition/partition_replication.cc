@@ -392,11 +392,12 @@ void Partition::cut_log(Now now) {
     if (!step || !follower_ || !log_ || follower_->epoch() != cut_epoch_) return;
     changed_ = true;
     const Offset before = log_->log_end_offset();
+    const LeaderEpoch ended_in = log_->latest_epoch();
     const Status done =
         step->reset_to ? restart_locked(*step->reset_to, now) : truncate_locked(*step->truncate_to, now);
     if (done.ok()) {
-      env_.trace.info("{}: cut from {} to {}, as the leader of epoch {} has it", name_.text(), before.v,
-                      log_->log_end_offset().v, follower_->epoch().v);
+      env_.trace.info("{}: cut from {}, in epoch {}, to {}, as the leader of epoch {} has it", name_.text(),
+                      before.v, ended_in.v, log_->log_end_offset().v, follower_->epoch().v);
     } else {
       env_.trace.error("{}: could not be cut: {}", name_.text(), done.error().message);
       if (log_->failed()) {

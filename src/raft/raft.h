@@ -154,6 +154,8 @@ class Raft {
   /// While leading: until then nobody else led. A majority has answered what was asked at this time or later,
   /// whenever the answers arrived; INT64_MAX: nobody else is a voter. Not leading: INT64_MIN.
   int64_t led_until_mono_ms() const;
+  /// A part of a leader's snapshot is here, and not all of it.
+  bool is_taking_snapshot() const { return incoming_.has_value(); }
 
  private:
   enum class Flow : uint8_t { probe, replicate, snapshot };

@@ -5,12 +5,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "client/client.h"
 #include "sim/knobs.h"
 #include "sim/network.h"
+#include "sim/rare_states.h"
 #include "sim/recorder.h"
 #include "sim/scheduler.h"
 
@@ -35,6 +37,13 @@ struct World {
   std::vector<io::Endpoint> bootstrap;
   /// Topics whose records are judged; those that are there.
   std::map<std::string, int32_t> topics;  // partitions, as far as the administrator knows
+  RareCounts met{};
+  // What the run knows of itself, as no node does.
+  std::map<std::pair<std::string, int32_t>, int64_t> ends;  // of partitions, as the newest leader had them
+  std::set<int32_t> emptied;            // nodes whose disks were lost and that are not whole again
+  int64_t votes_in_doubt_until_us = 0;  // somebody may be about to lose or get a vote
+  int32_t draining = -1;                // the node that is being emptied
+  size_t blocked_links = 0;             // between nodes
   bool producing = false;
   bool consuming = false;
   /// Told every step, if set.
@@ -52,6 +61,8 @@ struct World {
       counts.emplace(name, n);
     }
   }
+  /// `state`: rare("name").
+  void meet(size_t state) { ++met[state]; }
   void fail(std::string what) {
     if (!violation.empty()) return;
     violation = std::move(what);

@@ -9,12 +9,15 @@
 #include "sim/invariants.h"
 #include "sim/nemesis.h"
 #include "sim/node.h"
+#include "sim/node_lines.h"
 #include "sim/plants.h"
 #include "sim/replica_files.h"
 #include "sim/sim_admin.h"
 #include "sim/sim_member.h"
+#include "sim/sim_operator.h"
 #include "sim/sim_producer.h"
 #include "sim/sim_reader.h"
+#include "sim/state_watch.h"
 
 namespace millrace::sim {
 
@@ -26,22 +29,10 @@ constexpr int64_t kLivenessUs = 120'000'000;
 constexpr int64_t kCalmUs = 3'000'000;
 constexpr int64_t kFinalReadUs = 60'000'000;
 
-/// What the nodes log, with the time of the simulation.
-class NodeLines final : public TraceSink {
- public:
-  explicit NodeLines(World& world) : world_(world) {}
-  void write(TraceLevel, std::string_view component, std::string_view message) override {
-    world_.say(fmt::format("  {}: {}", component, message));
-  }
-
- private:
-  World& world_;
-};
-
 class ClusterRun {
  public:
   explicit ClusterRun(const ClusterSimOptions& options)
-      : options_(options), world_(options.seed, draw_knobs(options.seed)), lines_(world_) {
+      : options_(options), world_(options.seed, draw_knobs(options.seed)) {
     if (options.narrate) {
       world_.narrate = [this](const std::string& line) {
         const int64_t us = world_.scheduler.now_us();
@@ -59,6 +50,7 @@ class ClusterRun {
     make_nodes();
     make_clients();
     invariants_ = std::make_unique<Invariants>(world_, nodes_);
+    watch_ = std::make_unique<StateWatch>(world_, nodes_, members_);
     nemesis_ = std::make_unique<Nemesis>(world_, nodes_, killable_);
     if (found() && safety() && liveness() && final_reads()) compare_replicas();
     return outcome();
@@ -83,12 +75,15 @@ class ClusterRun {
       if (i <= k.voters) plan.voters.push_back({id, {SimNode::host_name(id), SimNode::kInternalPort}});
       world_.bootstrap.push_back({SimNode::host_name(id), SimNode::kClientPort});
     }
-    const bool lines = options_.narrate && options_.verbose;
+    plan.metadata_log.snapshot_every_bytes = static_cast<size_t>(k.snapshot_every_bytes);
+    plan.metadata_log.trailing_entries = k.trailing_entries;
+    plan.metadata_log.snapshot_chunk_bytes = static_cast<size_t>(k.snapshot_chunk_bytes);
     for (int32_t i = 1; i <= k.nodes; ++i) {
       plan.id = BrokerId(i);
-      nodes_.push_back(std::make_unique<SimNode>(world_.scheduler, world_.network, plan,
-                                                 lines ? &lines_ : nullptr,
-                                                 lines ? TraceLevel::info : TraceLevel::off));
+      lines_.push_back(std::make_unique<NodeLines>(world_, SimNode::host_name(plan.id),
+                                                   options_.narrate && options_.verbose));
+      nodes_.push_back(std::make_unique<SimNode>(world_.scheduler, world_.network, plan, lines_.back().get(),
+                                                 TraceLevel::info));
     }
   }
 
@@ -106,6 +101,7 @@ class ClusterRun {
     const Knobs& k = world_.knobs;
     Dice dice(world_.seed, "clients");
     admin_ = &add_client<SimAdmin>(false, "admin");
+    operator_ = &add_client<SimOperator>(false, "operator");
     for (size_t i = 0; i < k.producers; ++i) {
       const bool idempotent = i == 0 || dice.percent(k.idempotent_percent);
       const int16_t acks = idempotent || dice.percent(70) ? int16_t{-1} : static_cast<int16_t>(dice.below(2));
@@ -127,6 +123,7 @@ class ClusterRun {
       if (s.now_us() >= look_at_us) {
         look_at_us = s.now_us() + kLookUs;
         invariants_->look();
+        watch_->look();
         if (failed()) return false;
         if (done()) return true;
       }
@@ -160,6 +157,7 @@ class ClusterRun {
     world_.say("faults begin");
     world_.producing = world_.consuming = true;
     for (ClientProcess* c : killable_) c->start();
+    operator_->start();
     nemesis_->begin();
     pass(world_.knobs.safety_ms * 1'000);
     return !failed();
@@ -177,6 +175,10 @@ class ClusterRun {
         const meta::Broker* b = image.broker(other->id());
         if (b == nullptr || b->fenced)
           return fmt::format("node {} knows node {} as fenced", node->id().v, other->id().v);
+      }
+      if (const raft::Raft* core = node->broker().ledger().runner().core();
+          core == nullptr || core->membership().voters.size() != nodes_.size() || !core->may_vote()) {
+        return fmt::format("node {} does not vote, or knows of one that does not", node->id().v);
       }
       std::string what;
       image.topics().for_each([&](const std::string& name, const meta::TopicRef& topic) {
@@ -204,6 +206,7 @@ class ClusterRun {
 
   bool liveness() {
     admin_->rest();
+    operator_->rest();
     nemesis_->heal();
     const int64_t until = world_.scheduler.now_us() + kLivenessUs;
     std::string ill;
@@ -347,6 +350,7 @@ class ClusterRun {
     }
     count_network();
     out.counts = std::move(world_.counts);
+    out.met = world_.met;
     return out;
   }
 
@@ -362,6 +366,8 @@ class ClusterRun {
     world_.count("net: half-open found", n.half_open_found);
     for (const auto& node : nodes_) {
       const DiskCounters& d = node->disk().counters;
+      if (d.pages_dropped + d.pages_between > 0) world_.meet(rare("power-took-pages"));
+      if (d.names_rolled_back > 0) world_.meet(rare("power-took-names"));
       world_.count("disk: power cuts", d.power_cuts);
       world_.count("disk: pages dropped", d.pages_dropped);
       world_.count("disk: pages torn", d.pages_torn);
@@ -376,15 +382,17 @@ class ClusterRun {
 
   const ClusterSimOptions& options_;
   World world_;
-  NodeLines lines_;
+  std::vector<std::unique_ptr<NodeLines>> lines_;
   std::vector<std::unique_ptr<SimNode>> nodes_;
   std::vector<std::unique_ptr<ClientProcess>> owned_;
   std::vector<ClientProcess*> all_clients_;
   std::vector<ClientProcess*> killable_;
   SimAdmin* admin_ = nullptr;
+  SimOperator* operator_ = nullptr;
   std::vector<SimProducer*> producers_;
   std::vector<SimMember*> members_;
   std::unique_ptr<Invariants> invariants_;
+  std::unique_ptr<StateWatch> watch_;
   std::unique_ptr<Nemesis> nemesis_;
   std::map<SimReader::Place, int64_t> ends_;
   std::string unequal_;

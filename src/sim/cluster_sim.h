@@ -36,6 +36,7 @@ struct ClusterSimOutcome {
   uint64_t events = 0;
   int64_t simulated_ms = 0;
   Counts counts;
+  RareCounts met{};
 
   /// Whether it tells something: a run in which hardly anything was written does not.
   bool counts_as_run() const { return acknowledged >= 200; }

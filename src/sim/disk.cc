@@ -497,6 +497,20 @@ std::optional<Bytes> SimDisk::cached_content(const io::File& file, uint64_t posi
 
 // --- damage ---
 
+void SimDisk::replace_all() {
+  ASSERT(locks_.empty());
+  clear_faults();
+  errors_met_ = false;
+  for (Device& d : devices_) {
+    const std::shared_ptr<Inode> top = find(d.root);
+    ASSERT(top != nullptr);
+    top->children.clear();
+    top->durable_children.clear();
+    top->pending_names.clear();
+    d.used = 0;
+  }
+}
+
 void SimDisk::flip_bit(const std::string& path, uint64_t position, uint32_t bit) {
   const std::shared_ptr<Inode> inode = find(path);
   if (!inode) return;

@@ -131,6 +131,8 @@ class SimDisk final : public io::Disk {
   void kill_process();
 
   // --- damage of what lies still ---
+  /// All devices are replaced by empty ones. The process is dead.
+  void replace_all();
   void flip_bit(const std::string& path, uint64_t position, uint32_t bit);
   void lose_file(const std::string& path);
   /// Reads that touch the sector fail until it is written.

@@ -36,6 +36,24 @@ FaultKinds draw_faults(Dice& dice) {
   return f;
 }
 
+// What came later, from dice of its own.
+void draw_more(uint64_t seed, Knobs& k) {
+  Dice dice(seed, "more knobs");
+  FaultKinds& f = k.faults;
+  // What a disk took along others must have.
+  const bool safe = k.fsync && k.nodes > 2 && k.replication_factor > 1 && k.min_insync > 1;
+  f.dead_disk = dice.percent(25) && k.fsync;
+  f.empty_disk = dice.percent(30) && safe;
+  k.voter_changes = dice.percent(30) && k.nodes > 2;
+  k.drains = dice.percent(50);
+  if (dice.percent(25)) k.fetch_session_slots = static_cast<int32_t>(dice.between(1, 4));
+  if (dice.percent(60)) {
+    k.snapshot_every_bytes = dice.skewed(500, 20'000);
+    k.trailing_entries = dice.skewed(0, 100);
+    k.snapshot_chunk_bytes = dice.skewed(128, 16'384);
+  }
+}
+
 }  // namespace
 
 Knobs draw_knobs(uint64_t seed) {
@@ -88,6 +106,7 @@ Knobs draw_knobs(uint64_t seed) {
   if (k.nodes > 1 && dice.percent(25)) k.nodes += static_cast<int32_t>(dice.between(1, 2));
   if (dice.percent(40)) k.metadata_append_bytes = 1;
   if (k.faults.kill && dice.percent(50)) k.second_blow_percent = 50;
+  draw_more(seed, k);
   return k;
 }
 
@@ -112,15 +131,20 @@ std::string describe(const Knobs& k) {
   add(f.stop, "stop");
   add(f.slow_disk, "slow-disk");
   add(f.client_kill, "client-kill");
+  add(f.dead_disk, "dead-disk");
+  add(f.empty_disk, "empty-disk");
+  add(k.voter_changes, "voters");
+  add(k.drains, "drains");
   return fmt::format(
       "{} nodes ({} voters) of {} loops and {} directories; {} topics of {} partitions, {} replicas, "
-      "min.insync {}, {}; segments {}, lag {} ms, election {} ms{}, session {} ms, latency {} us; "
+      "min.insync {}, {}; segments {}, lag {} ms, election {} ms{}, session {} ms, latency {} us, "
+      "metadata snapshots each {} bytes; "
       "{} producers ({}% idempotent), "
       "{} readers, {} members; {} ms, a fault each {} ms for up to {} ms, {} down at most; faults: {}",
       k.nodes, k.voters, k.data_loops, k.directories, k.topics, k.partitions, k.replication_factor,
       k.min_insync, k.fsync ? "fsync" : "replicated", k.segment_bytes, k.replica_lag_ms,
       k.election_timeout_ms, k.metadata_append_bytes == 1 ? " by single entries" : "", k.session_timeout_ms,
-      k.latency_us_max, k.producers, k.idempotent_percent, k.readers, k.group_members, k.safety_ms,
+      k.latency_us_max, k.snapshot_every_bytes, k.producers, k.idempotent_percent, k.readers, k.group_members, k.safety_ms,
       k.fault_gap_ms, k.fault_ms_max, k.down_max, faults);
 }
 
@@ -149,6 +173,7 @@ std::shared_ptr<const meta::ConfigValues> broker_settings(const Knobs& k) {
   set("log.message.timestamp.after.max.ms", INT64_MAX);
   set("log.message.timestamp.before.max.ms", INT64_MAX);
   set("offsets.retention.minutes", INT32_MAX);
+  set("max.incremental.fetch.session.cache.slots", k.fetch_session_slots);
   set("log.scrub.bytes.per.second", 0);
   return std::make_shared<const meta::ConfigValues>(std::move(v));
 }

@@ -14,7 +14,7 @@ namespace millrace::sim {
 struct FaultKinds {
   bool kill = false, power = false, pause = false, partition = false, one_way = false, isolate = false,
        clog = false, cut = false, disk_error = false, disk_full = false, clock = false, drift = false,
-       stop = false, slow_disk = false, client_kill = false;
+       stop = false, slow_disk = false, client_kill = false, dead_disk = false, empty_disk = false;
 };
 
 struct Knobs {
@@ -41,6 +41,13 @@ struct Knobs {
   int32_t offsets_partitions = 2;
   int32_t group_session_ms = 6'000;
   int64_t latency_us_max = 500;
+  int32_t fetch_session_slots = 1'000;
+  // Of the metadata log, see broker::MetadataLogSizes.
+  int64_t snapshot_every_bytes = 20 << 20;
+  int64_t trailing_entries = 1'000;
+  int64_t snapshot_chunk_bytes = 1 << 20;
+  bool voter_changes = false;  // votes are taken away and given back
+  bool drains = false;         // brokers are emptied
 
   size_t producers = 4;
   size_t idempotent_percent = 60;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/contains.h"
+
 namespace millrace::sim {
 
 namespace {
@@ -58,7 +60,7 @@ SimNode* Nemesis::pick_running(bool may_stop_it) {
 
 void Nemesis::act() {
   const FaultKinds& f = world_.knobs.faults;
-  switch (dice_.below(15)) {
+  switch (dice_.below(17)) {
     case 0:
       if (SimNode* n = f.kill ? pick_running(true) : nullptr) {
         kill(*n);
@@ -110,8 +112,15 @@ void Nemesis::act() {
     case 13:
       if (SimNode* n = f.slow_disk ? pick_running(false) : nullptr) slow_disk(*n);
       break;
-    default:
+    case 14:
       if (f.client_kill) kill_client();
+      break;
+    case 15:
+      if (SimNode* n = f.dead_disk ? pick_running(true) : nullptr) dead_disk(*n);
+      break;
+    default:
+      if (SimNode* n = f.empty_disk ? pick_running(true) : nullptr; n != nullptr && may_empty(*n))
+        empty_disk(*n);
       break;
   }
 }
@@ -170,7 +179,9 @@ void Nemesis::cut_power(SimNode& node) {
 
 void Nemesis::on_end(SimNode& node, const std::string& why) {
   world_.say(fmt::format("node {} ended: {}", node.id().v, why));
+  if (why == "power failed in the midst of writing") world_.meet(rare("power-mid-write"));
   if (why == "every data directory failed") {
+    world_.meet(rare("all-directories-dead"));
     world_.count("node ended as its disks failed");
     reboot(node);
   } else if (why.starts_with("start: ")) {
@@ -192,9 +203,11 @@ void Nemesis::reboot(SimNode& node) {
 void Nemesis::pause(SimNode& node) {
   note("pause", fmt::format("node {}", node.id().v));
   node.pause();
-  in_a_while([this, &node, life = node.life()] {
+  in_a_while([this, &node, life = node.life(), since_us = world_.scheduler.now_us()] {
     if (node.life() != life || !node.is_paused()) return;
+    const int64_t stood_us = world_.scheduler.now_us() - since_us;
     world_.say(fmt::format("node {} goes on", node.id().v));
+    if (stood_us > world_.knobs.session_timeout_ms * 1'000) world_.meet(rare("stood-still"));
     node.resume();
   });
 }
@@ -220,7 +233,9 @@ void Nemesis::kill_client() {
 void Nemesis::block(std::vector<Pair> pairs) {
   for (const auto& [from, to] : pairs) {
     if (from == to) continue;
-    if (++blocked_[{from->number(), to->number()}] == 1) world_.network.block(*from, *to);
+    if (++blocked_[{from->number(), to->number()}] > 1) continue;
+    world_.network.block(*from, *to);
+    ++world_.blocked_links;
   }
   in_a_while([this, pairs = std::move(pairs)] { unblock(pairs); });
 }
@@ -228,7 +243,9 @@ void Nemesis::block(std::vector<Pair> pairs) {
 void Nemesis::unblock(const std::vector<Pair>& pairs) {
   for (const auto& [from, to] : pairs) {
     if (from == to) continue;
-    if (--blocked_[{from->number(), to->number()}] == 0) world_.network.unblock(*from, *to);
+    if (--blocked_[{from->number(), to->number()}] > 0) continue;
+    world_.network.unblock(*from, *to);
+    --world_.blocked_links;
   }
 }
 
@@ -331,7 +348,95 @@ void Nemesis::disk_full(SimNode& node) {
   SimDisk::Device& d = node.disk().device(dice_.index(node.disk().devices()));
   d.capacity = d.used + dice_.below(20'000);
   note("disk full", fmt::format("{}: {} bytes are left", d.root, d.capacity - d.used));
-  in_a_while([&d] { d.capacity = UINT64_MAX; });
+  in_a_while([this, &node, &d, before = node.disk().counters.short_writes, life = node.life()] {
+    d.capacity = UINT64_MAX;
+    if (node.disk().counters.short_writes == before || node.life() != life) return;
+    world_.meet(rare("disk-full"));
+    world_.scheduler.at(world_.scheduler.now_us() + 3'000'000, kFaultEvent, [this, &node, life] {
+      if (node.life() == life && node.state() == SimNode::State::serving && node.broker().ailment().empty())
+        world_.meet(rare("disk-full-resumed"));
+    });
+  });
+}
+
+// Nothing can be read or written there any more. It was the cable, or the disks of the machine are replaced.
+void Nemesis::dead_disk(SimNode& node) {
+  SimDisk::Device& d = node.disk().device(dice_.index(node.disk().devices()));
+  d.dead = true;
+  note("dead disk", d.root);
+  in_a_while([this, &node] {
+    if (world_.knobs.faults.empty_disk && dice_.percent(50) && may_empty(node)) return empty_disk(node);
+    world_.say(fmt::format("the disks of node {} are back", node.id().v));
+    reboot(node);
+    in_a_while([this, &node] { bring_up(node); });
+  });
+}
+
+// Others have what was promised of it, and nobody else's disks are away.
+bool Nemesis::may_empty(SimNode& node) {
+  note_cured();
+  if (!world_.emptied.empty() || world_.scheduler.now_us() < world_.votes_in_doubt_until_us) return false;
+  const meta::Image* image = nullptr;
+  for (const auto& n : nodes_) {
+    if (!n->runs()) continue;
+    if (image == nullptr || n->view().image->applied_index() > image->applied_index())
+      image = n->view().image.get();
+  }
+  if (image == nullptr) return false;
+  // As far as anybody knows of the quorum, all vote, and all but this one are here.
+  for (const auto& n : nodes_) {
+    if (n.get() == &node) continue;
+    if (n->state() != SimNode::State::serving || n->is_paused()) return false;
+    const raft::Raft* core = n->broker().ledger().runner().core();
+    if (core == nullptr || core->membership().voters.size() != nodes_.size() || !core->may_vote())
+      return false;
+  }
+  bool safe = true;
+  image->topics().for_each([&](const std::string&, const meta::TopicRef& topic) {
+    for (size_t i = 0; i < topic->partitions.size() && safe; ++i) {
+      const meta::Partition& p = topic->partitions[i];
+      if (!contains(p.replicas, node.id())) continue;
+      if (p.isr.empty()) safe = false;
+      const auto number = static_cast<int32_t>(i);
+      int64_t promised = 0;
+      if (node.runs()) {
+        if (const broker::PartitionRef* mine = node.view().partition(topic->id, number))
+          promised = (*mine)->usage().offsets.high_watermark.v;
+      }
+      safe = safe && std::any_of(nodes_.begin(), nodes_.end(), [&](const std::unique_ptr<SimNode>& n) {
+               if (n.get() == &node || !contains(p.isr, n->id())) return false;
+               const broker::PartitionRef* other = n->view().partition(topic->id, number);
+               return other != nullptr && !(*other)->offline() && (*other)->usage().durable_end.v >= promised;
+             });
+    }
+  });
+  return safe;
+}
+
+void Nemesis::empty_disk(SimNode& node) {
+  note("empty disk", fmt::format("node {}", node.id().v));
+  world_.emptied.insert(node.id().v);
+  node.power_off();
+  node.disk().replace_all();
+  in_a_while([this, &node] { bring_up(node); });
+}
+
+// Who has all its replicas in sync again, and votes, is whole.
+void Nemesis::note_cured() {
+  std::erase_if(world_.emptied, [&](int32_t id) {
+    const SimNode& node = *nodes_[static_cast<size_t>(id - 1)];
+    if (node.state() != SimNode::State::serving) return false;
+    SimNode& n = *nodes_[static_cast<size_t>(id - 1)];
+    const raft::Raft* core = n.broker().ledger().runner().core();
+    if (core == nullptr || !core->membership().is_voter(node.id()) || !core->may_vote()) return false;
+    bool whole = n.broker().is_registered(*n.view().image);
+    n.view().image->topics().for_each([&](const std::string&, const meta::TopicRef& topic) {
+      for (const meta::Partition& p : topic->partitions) {
+        if (contains(p.replicas, node.id()) && !contains(p.isr, node.id())) whole = false;
+      }
+    });
+    return whole;
+  });
 }
 
 void Nemesis::slow_disk(SimNode& node) {
@@ -362,10 +467,13 @@ void Nemesis::heal() {
     if (count > 0) world_.network.unblock_numbers(pair.first, pair.second);
   }
   blocked_.clear();
+  world_.blocked_links = 0;
   world_.network.unclog();
   for (const auto& node : nodes_) {
     node->disk().cancel_cut();
-    const bool damaged = node->disk().errors_met();
+    bool damaged = node->disk().errors_met();
+    for (size_t i = 0; i < node->disk().devices(); ++i)
+      damaged = damaged || node->disk().device(i).dead;
     node->disk().clear_faults();
     node->disk().timing.slow_per_million = 0;
     node->clock().set_drift(0);

@@ -48,6 +48,10 @@ class Nemesis {
   void jump_clock(SimNode& node);
   void drift(SimNode& node);
   void kill_client();
+  void dead_disk(SimNode& node);
+  bool may_empty(SimNode& node);
+  void empty_disk(SimNode& node);
+  void note_cured();
 
   using Pair = std::pair<SimHost*, SimHost*>;
   void block(std::vector<Pair> pairs);

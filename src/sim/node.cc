@@ -61,6 +61,7 @@ broker::BrokerConfig SimNode::config() const {
   c.metadata_append_bytes = plan_.metadata_append_bytes;
   c.settings = plan_.settings;
   c.recovery_threads = plan_.recovery_threads;
+  c.metadata_log = plan_.metadata_log;
   return c;
 }
 

@@ -33,6 +33,7 @@ struct NodePlan {
   int64_t election_timeout_ms = 1000;
   size_t metadata_append_bytes = 1 << 20;
   size_t recovery_threads = 1;
+  broker::MetadataLogSizes metadata_log;
 };
 
 class SimNode final : private io::Host {

@@ -211,7 +211,13 @@ void SimAdmin::elect() {
   t.topic = topic;
   t.partitions.push_back(partition);
   call<wire::ElectLeadersRequest>(std::move(request), [this](const wire::ElectLeadersResponse& r) {
-    if (r.error_code == 0) world_.count("preferred leader asked for");
+    if (r.error_code != 0) return;
+    world_.count("preferred leader asked for");
+    for (const auto& elected : r.replica_election_results) {
+      for (const auto& p : elected.partition_result) {
+        if (p.error_code == 0) world_.meet(rare("preferred-asked"));
+      }
+    }
   });
 }
 

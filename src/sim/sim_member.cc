@@ -94,6 +94,7 @@ void SimMember::note_assignment() {
   }
   world_.recorder.finish(world_.recorder.invoke(o, std::move(items)), check::Outcome::ok);
   world_.count("group assignment taken");
+  if (world_.blocked_links > 0) world_.meet(rare("rebalance-in-partition"));
 }
 
 void SimMember::poll() {
@@ -182,6 +183,8 @@ void SimMember::commit() {
               none = none && surely_not_committed(code);
               if (code != ErrorCode::none) {
                 world_.count("commit: " + std::string(error_name(code)));
+                if (code == ErrorCode::illegal_generation || code == ErrorCode::unknown_member_id)
+                  world_.meet(rare("commit-of-old-member"));
                 client().distrust(client::Target::coordinator(group_), code);
               }
             }

@@ -18,6 +18,9 @@ class SimMember final : public ClientProcess {
   /// Whether it has been given partitions (maybe none) in the group's present generation, as far as it knows.
   bool settled() const;
   int32_t generation() const;
+  /// It has asked to join, or waits for its assignment.
+  bool joins() const { return consumer_ && !settled(); }
+  bool commits() const { return committing_; }
   std::vector<client::TopicPartition> owned() const;
 
  private:

@@ -1,5 +1,7 @@
 #include "sim/sim_producer.h"
 
+#include <fmt/format.h>
+
 #include "base/endian.h"
 #include "check/refusal.h"
 #include "record/builder.h"
@@ -11,6 +13,7 @@ namespace {
 
 constexpr int16_t kLastProduceByName = 12;
 constexpr int64_t kDeliveryMs = 15'000;
+constexpr uint64_t kGapsPerMillion = 2'000;
 
 }  // namespace
 
@@ -57,7 +60,10 @@ void SimProducer::make_batch() {
   if (idempotent_) {
     options.producer_id = ProducerId(id_);
     options.producer_epoch = ProducerEpoch(epoch_);
-    options.base_sequence = sequences_[{b.topic, b.partition}];
+    const int32_t expected = sequences_[{b.topic, b.partition}];
+    // Something of this producer is there: a gap after it must be refused.
+    b.gap = expected > 0 && dice_.per_million(kGapsPerMillion);
+    options.base_sequence = b.gap ? record::advance_sequence(expected, 1'000) : expected;
   }
   record::BatchBuilder builder(options);
   const uint32_t place = world_.recorder.partition(b.topic, b.partition);
@@ -86,6 +92,9 @@ void SimProducer::attempt() {
   Batch& b = *batch_;
   ++b.attempts;
   const client::TopicInfo* topic = client().view().topic(b.topic);
+  if (b.first_broker < 0) b.first_broker = known_leader();
+  const auto known_end = world_.ends.find({b.topic, b.partition});
+  b.end_at_attempt = known_end == world_.ends.end() ? 0 : known_end->second;
   wire::ProduceRequest request;
   request.acks = acks_;
   request.timeout_ms = static_cast<int32_t>(dice_.between(500, 3'000));
@@ -133,6 +142,11 @@ void SimProducer::answered(Result<wire::ProduceResponse> response) {
     if (code != ErrorCode::none && !check::says_nothing_stored(code)) b.doubtful = true;
   }
   if (code != ErrorCode::none) world_.count("produce: " + std::string(error_name(code)));
+  note_rare(code, base);
+  if (b.gap && (code == ErrorCode::none || code == ErrorCode::duplicate_sequence_number)) {
+    return world_.fail(fmt::format("sequence: a batch of {} to {}-{} was accepted at {} after a gap", name_,
+                                   b.topic, b.partition, base));
+  }
   if (code == ErrorCode::none || (idempotent_ && code == ErrorCode::duplicate_sequence_number)) {
     if (b.attempts > 1) world_.count("batch acknowledged after repetition");
     return end(acks_ == -1 ? check::Outcome::ok : check::Outcome::info, base);
@@ -146,6 +160,35 @@ void SimProducer::answered(Result<wire::ProduceResponse> response) {
     return end(b.doubtful ? check::Outcome::info : check::Outcome::fail);
   }
   later(dice_.between(20, 300), [this] { attempt(); });
+}
+
+int32_t SimProducer::known_leader() {
+  const client::TopicInfo* topic = client().view().topic(batch_->topic);
+  const client::PartitionInfo* p = topic == nullptr ? nullptr : topic->partition(batch_->partition);
+  return p == nullptr ? -1 : p->leader;
+}
+
+void SimProducer::note_rare(ErrorCode code, int64_t base_offset) {
+  const Batch& b = *batch_;
+  switch (code) {
+    case ErrorCode::none:
+      if (b.attempts == 1) return;
+      // It got its place before this attempt began.
+      if (idempotent_ && base_offset >= 0 && base_offset < b.end_at_attempt)
+        world_.meet(rare("duplicate-answered"));
+      if (b.first_broker >= 0 && known_leader() != b.first_broker) world_.meet(rare("acked-by-successor"));
+      return;
+    case ErrorCode::out_of_order_sequence_number:
+      return world_.meet(rare("sequence-refused"));
+    case ErrorCode::not_enough_replicas:
+      return world_.meet(rare("min-isr-refused"));
+    case ErrorCode::request_timed_out:
+      return world_.meet(rare("timed-out"));
+    case ErrorCode::kafka_storage_error:
+      return world_.meet(rare("storage-refused"));
+    default:
+      return;
+  }
 }
 
 void SimProducer::end(check::Outcome outcome, int64_t base_offset) {

@@ -24,6 +24,9 @@ class SimProducer final : public ClientProcess {
     int64_t deadline_ms = 0;
     bool doubtful = false;  // an attempt may have been stored
     int attempts = 0;
+    bool gap = false;            // out of order on purpose
+    int32_t first_broker = -1;   // the leader as it was known at the first attempt
+    int64_t end_at_attempt = 0;  // of the partition, when this attempt began
   };
   void begin() override { next(); }
   void drop() override;
@@ -32,6 +35,8 @@ class SimProducer final : public ClientProcess {
   void make_batch();
   void attempt();
   void answered(Result<wire::ProduceResponse> response);
+  int32_t known_leader();
+  void note_rare(ErrorCode code, int64_t base_offset);
   void end(check::Outcome outcome, int64_t base_offset = -1);
 
   const bool idempotent_;

@@ -165,8 +165,11 @@ void SimReader::answered(int32_t broker, Recorder::Id operation, const std::vect
       client().distrust(client::Target::leader(place.first, place.second), ErrorCode::not_leader_or_follower);
   };
   if (!response.ok() || response->error_code != 0) {
-    if (response.ok())
-      world_.count("fetch: " + std::string(error_name(error_from_wire(response->error_code))));
+    if (response.ok()) {
+      const ErrorCode code = error_from_wire(response->error_code);
+      world_.count("fetch: " + std::string(error_name(code)));
+      if (code == ErrorCode::fetch_session_id_not_found) world_.meet(rare("fetch-session-lost"));
+    }
     start_over();
     world_.recorder.finish(operation, check::Outcome::info);
     return later(dice_.between(10, 200), [this] { next(); });

@@ -2,7 +2,7 @@
 //
 // usage: millrace-sim [--seed N | --seeds A..B | --minutes M | --counting N] [--jobs N] [--timeline]
 //                     [--verbose] [--counters] [--twice PERCENT] [--hashes] [--least-seconds S]
-//                     [--least-faults N] [--plant NAME | --plants]
+//                     [--least-faults N] [--all-rare] [--plant NAME | --plants]
 //   --seed N      one seed: its knobs, figures and hash
 //   --seeds A..B  both included; default 1..100
 //   --minutes M   seeds from A (1) on for so long
@@ -19,6 +19,9 @@
 //                 line names plant, room, seed, seeds run, seconds, and what was found. With --seed as
 //                 without
 //   --plants      lists them
+//   --all-rare    a rare state (sim/rare_states.h) that no seed met is a failure; so it is with --minutes 30
+//   or
+//                 more
 // Exit code 0 if no seed failed. The last line is `N passed, N failed`.
 #include <atomic>
 #include <chrono>
@@ -40,8 +43,11 @@ using millrace::sim::ClusterSimOptions;
 using millrace::sim::ClusterSimOutcome;
 using millrace::sim::Counts;
 using millrace::sim::current_seed;
+using millrace::sim::RareCounts;
 using millrace::sim::run_cluster_sim;
 using millrace::sim::to_number;
+
+constexpr double kMinutesForAllRare = 30;
 
 struct Arguments {
   uint64_t first = 1, last = 100;
@@ -56,6 +62,7 @@ struct Arguments {
   bool counters = false;
   bool hashes = false;
   const millrace::sim::PlantName* plant = nullptr;
+  bool all_rare = false;
   uint64_t twice = 1;
 };
 
@@ -65,6 +72,21 @@ unsigned long long number(uint64_t n) {
 
 void print_counts(const Counts& counts) {
   for (const auto& [name, count] : counts) std::printf("%12llu  %s\n", number(count), name.c_str());
+}
+
+/// How often each rare state was met and, if many seeds ran, by how many of them; how many never were.
+uint64_t print_rare(const RareCounts& met, const RareCounts* runs) {
+  uint64_t never = 0;
+  std::printf("%12s %8s  rare state\n", "met", runs == nullptr ? "" : "runs");
+  for (size_t i = 0; i < millrace::sim::kRareStateCount; ++i) {
+    const millrace::sim::RareState& state = millrace::sim::kRareStates[i];
+    if (met[i] == 0) ++never;
+    std::printf("%12llu %8s  %-24s %s\n", number(met[i]),
+                runs == nullptr ? "" : std::to_string((*runs)[i]).c_str(), std::string(state.name).c_str(),
+                std::string(state.meaning).c_str());
+  }
+  std::printf("%zu rare states, %llu of them never met\n", millrace::sim::kRareStateCount, number(never));
+  return never;
 }
 
 int run_one(const Arguments& arguments) {
@@ -78,7 +100,10 @@ int run_one(const Arguments& arguments) {
   current_seed = options.seed;
   const ClusterSimOutcome o = run_cluster_sim(options);
   std::printf("seed %llu: %s\n", number(options.seed), o.knobs.c_str());
-  if (arguments.counters) print_counts(o.counts);
+  if (arguments.counters) {
+    print_counts(o.counts);
+    (void)print_rare(o.met, nullptr);
+  }
   std::printf("%llu events, %lld simulated ms, %llu faults, %llu operations, %llu acknowledged writes\n",
               number(o.events), static_cast<long long>(o.simulated_ms), number(o.faults),
               number(o.operations), number(o.acknowledged));
@@ -94,6 +119,7 @@ struct Report {
            twice = 0;
   int64_t simulated_ms = 0;
   Counts counts;
+  RareCounts met{}, runs_met{};
 };
 
 int run_many(const Arguments& arguments) {
@@ -126,6 +152,10 @@ int run_many(const Arguments& arguments) {
       report.simulated_ms += o.simulated_ms;
       if (again) ++report.twice;
       for (const auto& [name, count] : o.counts) report.counts[name] += count;
+      for (size_t i = 0; i < o.met.size(); ++i) {
+        report.met[i] += o.met[i];
+        if (o.met[i] > 0) ++report.runs_met[i];
+      }
       if (arguments.hashes) std::printf("%llu %016llx\n", number(seed), number(o.hash));
       if (!o.failure.empty()) {
         ++report.failed;
@@ -147,6 +177,14 @@ int run_many(const Arguments& arguments) {
   worker();
   for (std::thread& t : threads) t.join();
   if (arguments.counters) print_counts(report.counts);
+  if (arguments.counters || arguments.all_rare) {
+    const uint64_t never = print_rare(report.met, &report.runs_met);
+    if (arguments.all_rare && never > 0) {
+      ++report.failed;
+      std::printf("FAILED %llu rare states were never met: what would find their bugs does not run\n",
+                  number(never));
+    }
+  }
   if (static_cast<double>(report.simulated_ms) < arguments.least_seconds * 1000) {
     ++report.failed;
     std::printf("FAILED only %lld ms were simulated\n", static_cast<long long>(report.simulated_ms));
@@ -247,6 +285,8 @@ int main(int argc, char** argv) {
       for (const auto& p : millrace::sim::plant_names())
         std::printf("%s %s\n", std::string(p.name).c_str(), std::string(p.room).c_str());
       return 0;
+    } else if (a == "--all-rare") {
+      arguments.all_rare = true;
     } else if (a == "--twice") {
       arguments.twice = to_number(value());
     } else {
@@ -254,6 +294,7 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
+  if (arguments.minutes >= kMinutesForAllRare) arguments.all_rare = true;
   millrace::sim::name_seed_on_abort();
   if (arguments.one) return run_one(arguments);
   return arguments.plant != nullptr ? run_planted(arguments) : run_many(arguments);
