@@ -141,6 +141,7 @@ if [ -n "$release" ]; then
     suite storage-sim build/release/millrace-storage-sim --seeds 1..10000 --jobs "$jobs"
     suite cluster-sim build/release/millrace-sim --counting 400 --least-seconds 20000 --least-faults 10000 \
       --twice 2 --counters --jobs "$jobs"
+    suite same-hashes scripts/same_hashes 1..10
     suite planted-bugs build/release/millrace-storage-sim --plant all --seeds 1..2000 --jobs "$jobs"
   fi
   run recovery tests/e2e/recovery.py

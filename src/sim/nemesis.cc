@@ -472,8 +472,7 @@ void Nemesis::heal() {
   for (const auto& node : nodes_) {
     node->disk().cancel_cut();
     bool damaged = node->disk().errors_met();
-    for (size_t i = 0; i < node->disk().devices(); ++i)
-      damaged = damaged || node->disk().device(i).dead;
+    for (size_t i = 0; i < node->disk().devices(); ++i) damaged = damaged || node->disk().device(i).dead;
     node->disk().clear_faults();
     node->disk().timing.slow_per_million = 0;
     node->clock().set_drift(0);
