@@ -177,7 +177,8 @@ class ClusterRun {
           return fmt::format("node {} knows node {} as fenced", node->id().v, other->id().v);
       }
       if (const raft::Raft* core = node->broker().ledger().runner().core();
-          core == nullptr || core->membership().voters.size() != nodes_.size() || !core->may_vote()) {
+          core == nullptr || core->membership().voters.size() != static_cast<size_t>(world_.knobs.voters) ||
+          (node->id().v <= world_.knobs.voters && !core->may_vote())) {
         return fmt::format("node {} does not vote, or knows of one that does not", node->id().v);
       }
       std::string what;

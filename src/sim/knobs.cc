@@ -144,8 +144,8 @@ std::string describe(const Knobs& k) {
       k.nodes, k.voters, k.data_loops, k.directories, k.topics, k.partitions, k.replication_factor,
       k.min_insync, k.fsync ? "fsync" : "replicated", k.segment_bytes, k.replica_lag_ms,
       k.election_timeout_ms, k.metadata_append_bytes == 1 ? " by single entries" : "", k.session_timeout_ms,
-      k.latency_us_max, k.snapshot_every_bytes, k.producers, k.idempotent_percent, k.readers, k.group_members, k.safety_ms,
-      k.fault_gap_ms, k.fault_ms_max, k.down_max, faults);
+      k.latency_us_max, k.snapshot_every_bytes, k.producers, k.idempotent_percent, k.readers, k.group_members,
+      k.safety_ms, k.fault_gap_ms, k.fault_ms_max, k.down_max, faults);
 }
 
 // Straight into the broker: also values that a configuration file may not have.

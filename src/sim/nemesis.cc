@@ -388,7 +388,8 @@ bool Nemesis::may_empty(SimNode& node) {
     if (n.get() == &node) continue;
     if (n->state() != SimNode::State::serving || n->is_paused()) return false;
     const raft::Raft* core = n->broker().ledger().runner().core();
-    if (core == nullptr || core->membership().voters.size() != nodes_.size() || !core->may_vote())
+    if (core == nullptr || core->membership().voters.size() != static_cast<size_t>(world_.knobs.voters) ||
+        (n->id().v <= world_.knobs.voters && !core->may_vote()))
       return false;
   }
   bool safe = true;
@@ -428,7 +429,9 @@ void Nemesis::note_cured() {
     if (node.state() != SimNode::State::serving) return false;
     SimNode& n = *nodes_[static_cast<size_t>(id - 1)];
     const raft::Raft* core = n.broker().ledger().runner().core();
-    if (core == nullptr || !core->membership().is_voter(node.id()) || !core->may_vote()) return false;
+    if (core == nullptr) return false;
+    if (id <= world_.knobs.voters && (!core->membership().is_voter(node.id()) || !core->may_vote()))
+      return false;
     bool whole = n.broker().is_registered(*n.view().image);
     n.view().image->topics().for_each([&](const std::string&, const meta::TopicRef& topic) {
       for (const meta::Partition& p : topic->partitions) {

@@ -13,7 +13,7 @@ namespace millrace::sim {
 
 namespace {
 
-constexpr int32_t kTimeoutMs = 5'000;
+constexpr int32_t kOperatorTimeoutMs = 5'000;
 // A request whose answer was lost may still be carried out so long.
 constexpr int64_t kInDoubtMs = 12'000;
 
@@ -67,16 +67,17 @@ void SimOperator::judge(const wire::DescribeQuorumResponse::PartitionData& quoru
       return remove(lost->replica_id, lost->replica_directory_id);
   }
   for (const auto& newcomer : quorum.observers) {
+    if (newcomer.replica_id > world_.knobs.voters) continue;  // it only follows
     if (resting_ || without_vote_until_ms_[newcomer.replica_id] <= now_ms)
       return add(newcomer.replica_id, newcomer.replica_directory_id);
   }
-  const bool all_vote = quorum.current_voters.size() == static_cast<size_t>(world_.knobs.nodes);
+  const bool all_vote = quorum.current_voters.size() == static_cast<size_t>(world_.knobs.voters);
   if (!all_vote) {
     world_.votes_in_doubt_until_us = std::max(world_.votes_in_doubt_until_us, world_.scheduler.now_us() + 1);
     return next();
   }
   if (resting_ || !world_.emptied.empty()) return next();
-  if (world_.knobs.voter_changes && world_.knobs.nodes > 2 && dice_.percent(15)) {
+  if (world_.knobs.voter_changes && world_.knobs.voters > 2 && dice_.percent(15)) {
     const auto& chosen = quorum.current_voters[dice_.index(quorum.current_voters.size())];
     without_vote_until_ms_[chosen.replica_id] = now_ms + dice_.skewed(200, 10'000);
     return remove(chosen.replica_id, chosen.replica_directory_id);
@@ -104,7 +105,7 @@ void SimOperator::add(int32_t node, const Uuid& directory) {
       std::max(world_.votes_in_doubt_until_us, world_.scheduler.now_us() + kInDoubtMs * 1'000);
   wire::AddRaftVoterRequest request;
   request.cluster_id.reset();
-  request.timeout_ms = kTimeoutMs;
+  request.timeout_ms = kOperatorTimeoutMs;
   request.voter_id = node;
   request.voter_directory_id = directory;
   call<wire::AddRaftVoterRequest>(std::move(request), [this](const wire::AddRaftVoterResponse& r) {
@@ -115,7 +116,7 @@ void SimOperator::add(int32_t node, const Uuid& directory) {
 void SimOperator::drain() {
   const auto node = static_cast<int32_t>(dice_.between(1, world_.knobs.nodes));
   wire::AlterPartitionReassignmentsRequest request;
-  request.timeout_ms = kTimeoutMs;
+  request.timeout_ms = kOperatorTimeoutMs;
   for (const auto& [name, partitions] : world_.topics) {
     const client::TopicInfo* topic = client().view().topic(name);
     if (topic == nullptr) continue;
