@@ -41,6 +41,7 @@ struct World {
   // What the run knows of itself, as no node does.
   std::map<std::pair<std::string, int32_t>, int64_t> ends;  // of partitions, as the newest leader had them
   std::set<int32_t> emptied;            // nodes whose disks were lost and that are not whole again
+  std::set<int32_t> forgetful;          // nodes whose disks were ever lost: what they promised is gone
   int64_t votes_in_doubt_until_us = 0;  // somebody may be about to lose or get a vote
   int32_t draining = -1;                // the node that is being emptied
   size_t blocked_links = 0;             // between nodes

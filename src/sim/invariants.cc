@@ -73,7 +73,7 @@ void Invariants::look_at_promises() {
   std::vector<QuorumVoter> voters;
   for (const auto& node : nodes_) {
     const raft::Raft* core = node->runs() ? node->broker().ledger().runner().core() : nullptr;
-    if (core != nullptr) voters.push_back({node->id(), core});
+    if (core != nullptr && !world_.forgetful.contains(node->id().v)) voters.push_back({node->id(), core});
   }
   std::string wrong = votes_.look(voters);
   if (wrong.empty()) wrong = forgotten_entry(voters);
@@ -194,10 +194,14 @@ void Invariants::look_at_copies(const Reign& reign, const Uuid& topic, size_t nu
 // did. With several directories a replica may begin anew in another.
 void Invariants::look_at_memory(SimNode& node, const Uuid& topic, size_t number,
                                 const partition::Partition::Usage& usage) {
-  if (world_.knobs.directories > 1) return;
+  if (world_.knobs.directories > 1 || world_.forgetful.contains(node.id().v)) return;
   Memory& m = memories_[{node.id().v, topic, static_cast<int32_t>(number)}];
   const int64_t end = usage.offsets.log_end.v;
-  if (m.life != 0 && m.life != node.life() && end < m.kept) {
+  const auto answers_for_it = [&] {
+    const meta::Partition* p = newest_image()->partition(topic, PartitionId(static_cast<int32_t>(number)));
+    return p != nullptr && (contains(p->isr, node.id()) || contains(p->elr, node.id()));
+  };
+  if (m.life != 0 && m.life != node.life() && end < m.kept && answers_for_it()) {
     return world_.fail(
         fmt::format("storage: node {} had partition {} of {} on disk and committed up to {}, and after "
                     "its start up to {}",
@@ -216,12 +220,25 @@ void Invariants::forget_memories(SimNode& node) {
   });
 }
 
+// A node that starts may know an image in which it still has what was moved away since. While any runs.
+const meta::Image* Invariants::newest_image() const {
+  const meta::Image* newest = nullptr;
+  for (const auto& node : nodes_) {
+    if (!node->runs()) continue;
+    const meta::Image* image = node->view().image.get();
+    if (newest == nullptr || image->applied_index() > newest->applied_index()) newest = image;
+  }
+  return newest;
+}
+
 // A disk that never failed gives back what was synced: nothing that others count on is damaged there.
 void Invariants::look_at_disk(SimNode& node) {
   const DiskCounters& c = node.disk().counters;
   if (c.sync_errors + c.write_errors + c.read_errors > 0) return;
+  if (node.broker().host().damaged().empty() || world_.forgetful.contains(node.id().v)) return;
+  const meta::Image* image = newest_image();
   for (const log::CommitKey& key : node.broker().host().damaged()) {
-    const meta::Partition* p = node.view().image->partition(key.topic_id, key.partition);
+    const meta::Partition* p = image->partition(key.topic_id, key.partition);
     if (p == nullptr || (!contains(p->isr, node.id()) && !contains(p->elr, node.id()))) continue;
     return world_.fail(
         fmt::format("storage: node {} takes partition {} of {} for damaged, whose records it answers "

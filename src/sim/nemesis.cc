@@ -417,6 +417,7 @@ bool Nemesis::may_empty(SimNode& node) {
 void Nemesis::empty_disk(SimNode& node) {
   note("empty disk", fmt::format("node {}", node.id().v));
   world_.emptied.insert(node.id().v);
+  world_.forgetful.insert(node.id().v);
   node.power_off();
   node.disk().replace_all();
   in_a_while([this, &node] { bring_up(node); });

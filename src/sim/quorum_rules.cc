@@ -19,7 +19,8 @@ std::string judge_peers(const std::vector<QuorumVoter>& nodes, const QuorumVoter
   const raft::Raft& leader = *leads.core;
   for (const raft::PeerStatus& p : leader.peers()) {
     const raft::Raft* core = core_of(nodes, p.node);
-    if (core == nullptr || core->term() > leader.term() || core->log().base_index() >= p.match) continue;
+    if (core == nullptr || core->term() > leader.term()) continue;
+    if (std::max(core->log().base_index(), leader.log().base_index()) >= p.match) continue;
     if (core->log().term_at(p.match) == leader.log().term_at(p.match)) continue;
     return fmt::format(
         "node {} acknowledged entry {} to node {}, which leads in term {}, and does not have it", p.node.v,
@@ -41,11 +42,17 @@ std::string forgotten_entry(const std::vector<QuorumVoter>& nodes) {
 
 std::string VoteMemory::look(const std::vector<QuorumVoter>& nodes) {
   for (const QuorumVoter& n : nodes) {
-    if (n.core->leads()) reigns_.try_emplace(n.core->term(), Reign{n.id, n.core->membership(), {}});
+    if (!n.core->leads()) continue;
+    // Changed by this very leader: with whose votes it was elected is not known here.
+    const raft::EntryLog& log = n.core->log();
+    const bool as_elected = log.term_at(log.membership_index()) != n.core->term();
+    reigns_.try_emplace(n.core->term(),
+                        Reign{n.id, as_elected ? n.core->membership() : raft::Membership(), {}});
   }
   while (reigns_.size() > kReignsKept) reigns_.erase(reigns_.begin());
   for (auto& [term, reign] : reigns_) {
     const std::vector<BrokerId>& voters = reign.members.voters;
+    if (voters.empty()) continue;
     for (const BrokerId id : voters) {
       const raft::Raft* core = core_of(nodes, id);
       // In a later term it may have forgotten; in an earlier one it has not voted in this.
