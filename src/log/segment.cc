@@ -461,7 +461,7 @@ Result<Segment::ScanResult> Segment::scan(const ScanParams& params, Bytes& scrat
   if (planted(Plant::trust_index_after_crash)) trusted = INT32_MAX;
   clear_indexes();
   uint64_t start = 0;
-  if (params.trust_index_below && trusted > 0) {
+  if ((params.trust_index_below || planted(Plant::trust_index_after_crash)) && trusted > 0) {
     TRY_ASSIGN(start, adopt_indexes(trusted, scratch));
   }
   Result<ScanResult> result = walk(params, start, scratch, epoch_before, each);
