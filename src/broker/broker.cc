@@ -233,7 +233,12 @@ void Broker::leave(std::function<void()> done) {
     hand_over_.begin(hosted_partitions(), [this, done = std::move(done)]() mutable {
       lifecycle_->leave(kLeaveTimeoutMs, [this, done = std::move(done)]() mutable {
         hand_over_.end();
-        hand_over_quorum(std::move(done));
+        if (!ledger_.leading()) return hand_over_quorum(std::move(done));
+        // Others lead what was led here: first let them hear of it, in case that the next election takes
+        // long.
+        convergence_.when_published(
+            ledger_.committed(), living_others(),
+            [this, done = std::move(done)]() mutable { hand_over_quorum(std::move(done)); });
       });
     });
   });
