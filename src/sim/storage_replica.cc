@@ -275,7 +275,8 @@ void StorageSim::cut_as_told(Slot& slot, const partition::ReplicaAnswer& answer,
     if (!slot.failed) slot.cutting_to = INT64_MAX;
     return;
   }
-  if (slot.failed || model.damaged) {
+  // With a damaged checkpoint of leader epochs the logs seem to part earlier: what was cut is copied again.
+  if (slot.failed || model.damaged || model.suspect) {
     if (end < before) model.truncate(end);
     return;
   }

@@ -41,6 +41,7 @@ struct PeersRig {
   test::ManualClock clock;
   test::ManualLoop loop{clock};
   AskedNetwork network;
+  std::deque<std::optional<ErrorCode>> answers;  // outlive the peers, which answer what waits when they go
   Peers peers{{&loop, &network, &clock, Trace()}, BrokerId(1)};
   std::vector<std::pair<BrokerId, PeerNews>> news;
 
@@ -48,7 +49,8 @@ struct PeersRig {
     peers.on_news([this](BrokerId node, PeerNews n) { news.emplace_back(node, n); });
   }
   static io::Endpoint at(uint16_t port) { return {"192.0.2.2", port}; }
-  void ask(std::optional<ErrorCode>& answer, BrokerId node = BrokerId(2)) {
+  std::optional<ErrorCode>& ask(BrokerId node = BrokerId(2)) {
+    std::optional<ErrorCode>& answer = answers.emplace_back();
     loop.in_tick([&] {
       peers.ask(node, ledger::kRaftApi, {1}, 500, [&answer](Result<MutableByteView> r) {
         REQUIRE_FALSE(answer);
@@ -56,6 +58,7 @@ struct PeersRig {
       });
     });
     loop.settle();
+    return answer;
   }
   /// The oldest attempt succeeds.
   std::shared_ptr<test::ScriptedPeer> accept() {
@@ -82,12 +85,10 @@ std::vector<std::pair<BrokerId, PeerNews>> of_two(PeerNews n) {
 
 TEST_CASE("a process that ends is told of at once: lost, then refused", "[peers]") {
   PeersRig r;
-  std::optional<ErrorCode> unknown;
-  r.ask(unknown);
+  const std::optional<ErrorCode>& unknown = r.ask();
   CHECK(unknown == ErrorCode::not_found);
   r.peers.set_address(BrokerId(2), r.at(7000));
-  std::optional<ErrorCode> first;
-  r.ask(first);
+  const std::optional<ErrorCode>& first = r.ask();
   REQUIRE(r.network.attempts.size() == 1);
   CHECK(r.network.attempts.front().to.port == 7000);
   const auto peer = r.accept();
@@ -105,14 +106,12 @@ TEST_CASE("a process that ends is told of at once: lost, then refused", "[peers]
   CHECK(r.told() == of_two(PeerNews::refused));
 
   // Then not before its time, however often somebody asks.
-  std::optional<ErrorCode> soon;
-  r.ask(soon);
+  const std::optional<ErrorCode>& soon = r.ask();
   CHECK(soon == ErrorCode::closed);
   CHECK(r.network.attempts.empty());
   CHECK(r.told().empty());
   r.loop.advance(5'000);
-  std::optional<ErrorCode> later;
-  r.ask(later);
+  (void)r.ask();
   REQUIRE(r.network.attempts.size() == 1);
   (void)r.accept();
   CHECK(r.told() == of_two(PeerNews::reached));
@@ -121,8 +120,7 @@ TEST_CASE("a process that ends is told of at once: lost, then refused", "[peers]
 TEST_CASE("a node that is not reached in time may be alive", "[peers]") {
   PeersRig r;
   r.peers.set_address(BrokerId(2), r.at(7000));
-  std::optional<ErrorCode> answer;
-  r.ask(answer);
+  const std::optional<ErrorCode>& answer = r.ask();
   r.refuse(ErrorCode::timed_out);
   CHECK(answer == ErrorCode::timed_out);
   CHECK(r.told().empty());
@@ -151,9 +149,7 @@ TEST_CASE("of an address there is news when it is known whose it is", "[peers]")
 TEST_CASE("a node that has moved is not gone", "[peers]") {
   PeersRig r;
   r.peers.set_address(BrokerId(2), r.at(7000));
-  std::optional<ErrorCode> before;
-  r.ask(before);
-  std::optional<ErrorCode> waits;
+  const std::optional<ErrorCode>& before = r.ask();
   SECTION("while it is being connected to") {
     r.peers.set_address(BrokerId(2), r.at(7002));
     CHECK(before == ErrorCode::closed);
@@ -169,7 +165,7 @@ TEST_CASE("a node that has moved is not gone", "[peers]") {
   }
   CHECK(r.told().empty());
   CHECK(r.network.attempts.empty());
-  r.ask(waits);
+  const std::optional<ErrorCode>& waits = r.ask();
   REQUIRE(r.network.attempts.size() == 1);
   CHECK(r.network.attempts.front().to.port == 7002);
   (void)r.accept();
@@ -182,15 +178,13 @@ TEST_CASE("a node that has moved is not gone", "[peers]") {
 TEST_CASE("after the end nothing is told and everybody is answered", "[peers]") {
   PeersRig r;
   r.peers.set_address(BrokerId(2), r.at(7000));
-  std::optional<ErrorCode> waiting;
-  r.ask(waiting);
+  const std::optional<ErrorCode>& waiting = r.ask();
   r.loop.in_tick([&] { r.peers.close(); });
   r.loop.settle();
   CHECK(waiting.has_value());
   (void)r.accept();
   CHECK(r.told().empty());
-  std::optional<ErrorCode> after;
-  r.ask(after);
+  const std::optional<ErrorCode>& after = r.ask();
   CHECK(after == ErrorCode::closed);
   CHECK(r.network.attempts.empty());
 }
