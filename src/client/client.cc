@@ -195,10 +195,10 @@ void Client::reach_leader(const Target& target, int64_t deadline_ms, LinkDone do
                         "topic " + topic.name + " has no partition " + std::to_string(target.number)));
     }
     if (partition->leader < 0 || view_.broker(partition->leader) == nullptr) {
-      view_.forget_topic(target.name);
+      view_.forget_topic(target.name);  // `topic` may be gone with it
       return then(
           Error(ErrorCode::leader_not_available,
-                "partition " + topic.name + "-" + std::to_string(target.number) + " has no leader now"));
+                "partition " + target.name + "-" + std::to_string(target.number) + " has no leader now"));
     }
     reach_broker(partition->leader, target.lane, deadline_ms, std::move(then));
   };
