@@ -281,7 +281,7 @@ Result<AppendResult> Log::commit_append(std::span<const ByteView> pieces, Now no
     add_landmark(p.header.base_offset, segment.size_bytes());
     segment.note_appended(p.header, config_.index_interval_bytes);
     bytes += p.bytes.size();
-    const std::optional<AbortedTxn> aborted = fold(producers_, p.header, p.bytes, now.wall_ms);
+    const std::optional<AbortedTxn> aborted = fold(producers_, p.header, p.bytes, now.mono_ms);
     const Status noted = aborted ? segment.note_aborted(*aborted) : Status();
     if (!noted) {
       // The bytes are in the log, its transaction index is not what they say: opening makes it anew.
@@ -301,10 +301,10 @@ Result<AppendResult> Log::commit_append(std::span<const ByteView> pieces, Now no
 }
 
 std::optional<AbortedTxn> Log::fold(ProducerState& state, const BatchHeader& header, ByteView batch,
-                                    int64_t wall_ms) {
+                                    int64_t mono_ms) {
   if (!header.has_producer()) return std::nullopt;
   if (!header.is_control()) {
-    state.apply_data(header, wall_ms);
+    state.apply_data(header, mono_ms);
     return std::nullopt;
   }
   const Result<record::BatchView> view = record::BatchView::parse(batch);
@@ -312,7 +312,7 @@ std::optional<AbortedTxn> Log::fold(ProducerState& state, const BatchHeader& hea
   const Result<record::EndTransactionMarker> marker = record::read_marker(*view);
   if (!marker) return std::nullopt;  // a control batch that ends no transaction
   const std::optional<CompletedTxn> completed =
-      state.apply_marker(header, !marker->commit, marker->coordinator_epoch, wall_ms);
+      state.apply_marker(header, !marker->commit, marker->coordinator_epoch, mono_ms);
   if (!completed || !completed->aborted) return std::nullopt;
   return AbortedTxn{.producer_id = completed->producer_id,
                     .first_offset = completed->first_offset,
@@ -335,7 +335,7 @@ Offset Log::last_stable_offset(Offset high_watermark) const {
 }
 
 size_t Log::expire_producers(Now now) {
-  return producers_.expire(now.wall_ms, config_.producer_id_expiration_ms);
+  return producers_.expire(now.mono_ms, config_.producer_id_expiration_ms);
 }
 
 EpochEnd Log::end_offset_for_epoch(LeaderEpoch requested) const {

@@ -230,7 +230,7 @@ class Log {
   /// Last stable offset for this high watermark (read_committed's bound).
   Offset last_stable_offset(Offset high_watermark) const;
   void on_high_watermark(Offset high_watermark) { producers_.on_high_watermark(high_watermark); }
-  /// Forgets producers not seen for producer.id.expiration.ms.
+  /// Forgets producers not seen for producer.id.expiration.ms, by the clock that nobody sets.
   size_t expire_producers(Now now);
 
   // --- durability ---
@@ -344,10 +344,10 @@ class Log {
   Result<AppendResult> commit_append(std::span<const ByteView> pieces, Now now, bool rolled);
   /// Folds one batch of the log into `state`; the transaction that it aborted, if it did.
   static std::optional<AbortedTxn> fold(ProducerState& state, const BatchHeader& header, ByteView batch,
-                                        int64_t wall_ms);
+                                        int64_t mono_ms);
   Status write_snapshot();
   void remove_snapshots(Offset from, Offset below);
-  Status keep_snapshot_at(Offset at, int64_t wall_ms);
+  Status keep_snapshot_at(Offset at, int64_t mono_ms);
   Status write_snapshot_of(const ProducerState& state, Offset at);
   bool anything_dirty() const;
 
@@ -377,9 +377,9 @@ class Log {
   Status check_undamaged(const Segment& segment, const Place& start, Place& end);
 
   // log_open.cc
-  Status rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStats* stats);
-  void recall_in_flight(Offset end, int64_t wall_ms);
-  Status replay(ProducerState& state, Offset from, Offset to, int64_t wall_ms,
+  Status rebuild_producers(Offset snapshot_max, int64_t mono_ms, RecoveryStats* stats);
+  void recall_in_flight(Offset end, int64_t mono_ms);
+  Status replay(ProducerState& state, Offset from, Offset to, int64_t mono_ms,
                 const std::function<Status(Segment&, const AbortedTxn&)>& on_aborted, RecoveryStats* stats);
   Result<TxnIndex*> txn_index_of(size_t segment);
 

@@ -111,7 +111,7 @@ Status LogOpener::run() {
   TRY(log_.txn_index_of(log_.segments_.size() - 1));
   // The snapshot where the log begins was on disk before what lay below was removed.
   const Offset trusted = std::max(log_.recovery_point_, log_.segments_.front()->base_offset());
-  TRY(log_.rebuild_producers(params_.clean_shutdown ? log_.log_end_offset_ : trusted, params_.now.wall_ms,
+  TRY(log_.rebuild_producers(params_.clean_shutdown ? log_.log_end_offset_ : trusted, params_.now.mono_ms,
                              &stats_));
   for (const auto& segment : log_.segments_) {
     if (segment != log_.segments_.back()) TRY(segment->write_txn_index(log_.unsynced_));
@@ -541,7 +541,7 @@ Status LogOpener::note_first_append() {
 // A snapshot tells the last batch of each producer, but up to five may be in flight, appended and not
 // answered, and come again: to a broker that has just started and leads now. Those before the last are
 // looked up where they lie, as far back as a bounded look reaches. What cannot be read is not known.
-void Log::recall_in_flight(Offset end, int64_t wall_ms) {
+void Log::recall_in_flight(Offset end, int64_t mono_ms) {
   if (producers_.size() == 0) return;
   const size_t i = segment_index_of(end - 1);
   Segment& segment = *segments_[i];
@@ -571,14 +571,14 @@ void Log::recall_in_flight(Offset end, int64_t wall_ms) {
   for (const auto& [id, batches] : recent) {
     const ProducerEntry* known = producers_.find(id);
     if (known->batch_count == 0 || batches.back().last_sequence() != known->last_sequence()) continue;
-    for (const BatchHeader& h : batches) producers_.apply_data(h, wall_ms);
+    for (const BatchHeader& h : batches) producers_.apply_data(h, mono_ms);
   }
 }
 
 // Newest usable snapshot at or below `snapshot_max`, then every batch from there to the end. Later snapshots
 // are removed: they may tell of bytes that were cut. So are those from below the first segment: what happened
 // between them and it is unknown, and a producer that is not known at all may go on.
-Status Log::rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStats* stats) {
+Status Log::rebuild_producers(Offset snapshot_max, int64_t mono_ms, RecoveryStats* stats) {
   remove_snapshots(snapshot_max + 1, Offset(INT64_MAX));
   remove_snapshots(Offset(0), segments_.front()->base_offset());
   producers_.clear();
@@ -587,7 +587,7 @@ Status Log::rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStat
     const Offset at = snapshots_.back();
     Result<Bytes> content =
         disk_.read_file(io::join_path(directory_, file_name(at, FileKind::snapshot)), kSnapshotBytesMax);
-    Status loaded = content ? producers_.load_snapshot(*content, wall_ms) : Status(content.error());
+    Status loaded = content ? producers_.load_snapshot(*content, mono_ms) : Status(content.error());
     if (loaded) {
       from = std::max(from, at);
       if (stats != nullptr) stats->snapshot_used = at;
@@ -598,13 +598,13 @@ Status Log::rebuild_producers(Offset snapshot_max, int64_t wall_ms, RecoveryStat
     remove_snapshots(at, at + 1);
   }
   if (planted(Plant::forget_recent_producers) && stats != nullptr) return {};
-  if (from > segments_.front()->base_offset()) recall_in_flight(from, wall_ms);
+  if (from > segments_.front()->base_offset()) recall_in_flight(from, mono_ms);
   return replay(
-      producers_, from, Offset(INT64_MAX), wall_ms,
+      producers_, from, Offset(INT64_MAX), mono_ms,
       [](Segment& segment, const AbortedTxn& txn) { return segment.note_aborted(txn); }, stats);
 }
 
-Status Log::replay(ProducerState& state, Offset from, Offset to, int64_t wall_ms,
+Status Log::replay(ProducerState& state, Offset from, Offset to, int64_t mono_ms,
                    const std::function<Status(Segment&, const AbortedTxn&)>& on_aborted,
                    RecoveryStats* stats) {
   for (size_t i = segment_index_of(from); i < segments_.size(); ++i) {
@@ -624,7 +624,7 @@ Status Log::replay(ProducerState& state, Offset from, Offset to, int64_t wall_ms
       if (header.is_control() && header.has_producer()) {
         TRY_ASSIGN(bytes, scanner.bytes());
       }
-      if (const std::optional<AbortedTxn> aborted = fold(state, header, bytes, wall_ms)) {
+      if (const std::optional<AbortedTxn> aborted = fold(state, header, bytes, mono_ms)) {
         TRY(on_aborted(segment, *aborted));
       }
       if (stats != nullptr) ++stats->batches_replayed;

@@ -82,7 +82,7 @@ Result<Retention> Log::plan_retention(Now now, Offset high_watermark) {
   if (count == 0) return out;
   ASSERT(count < segments_.size());
   const Offset front = segments_[count]->base_offset();
-  TRY(keep_snapshot_at(front, now.wall_ms));
+  TRY(keep_snapshot_at(front, now.mono_ms));
   out.log_start = std::max(log_start_offset_, front);
   out.generation = generation_;
   TRY(advance_log_start(out.log_start));
@@ -90,7 +90,7 @@ Result<Retention> Log::plan_retention(Now now, Offset high_watermark) {
 }
 
 // What the producers were at `at`, where the log will begin: the batches that tell it are about to go.
-Status Log::keep_snapshot_at(Offset at, int64_t wall_ms) {
+Status Log::keep_snapshot_at(Offset at, int64_t mono_ms) {
   if (std::binary_search(snapshots_.begin(), snapshots_.end(), at)) return {};
   ProducerState state(config_.producer_ids_max);
   Offset from = segments_.front()->base_offset();
@@ -98,12 +98,12 @@ Status Log::keep_snapshot_at(Offset at, int64_t wall_ms) {
     if (*known > at || *known < from) continue;
     const Result<Bytes> content = disk_.read_file(
         io::join_path(directory_, file_name(*known, FileKind::snapshot)), kKeptSnapshotBytesMax);
-    if (!content || !state.load_snapshot(*content, wall_ms)) continue;
+    if (!content || !state.load_snapshot(*content, mono_ms)) continue;
     from = *known;
     break;
   }
   const auto ignore = [](Segment&, const AbortedTxn&) { return Status(); };
-  TRY(replay(state, from, at, wall_ms, ignore, nullptr));
+  TRY(replay(state, from, at, mono_ms, ignore, nullptr));
   return write_snapshot_of(state, at);
 }
 
@@ -208,7 +208,7 @@ Status Log::truncate_to(Offset offset, Now now) {
     if (!planted(Plant::keep_epochs_on_truncate) && epochs_.truncate_from_end(end)) ++epochs_version_;
     remove_snapshots(end + 1, Offset(INT64_MAX));
     const std::vector<CompletedTxn> completed = producers_.completed_below(end);
-    if (!planted(Plant::keep_producers_on_truncate)) status = rebuild_producers(end, now.wall_ms, nullptr);
+    if (!planted(Plant::keep_producers_on_truncate)) status = rebuild_producers(end, now.mono_ms, nullptr);
     producers_.restore_completed(completed);
   }
   if (!status) {

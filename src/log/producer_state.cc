@@ -79,7 +79,7 @@ ProducerVerdict ProducerState::check(const BatchHeader& batch) const {
   return judge(batch, find(batch.producer_id));
 }
 
-void ProducerState::fold(ProducerEntry& entry, const BatchHeader& batch, int64_t wall_ms) {
+void ProducerState::fold(ProducerEntry& entry, const BatchHeader& batch, int64_t mono_ms) {
   entry.id = batch.producer_id;
   if (entry.epoch != batch.producer_epoch) {
     entry.batch_count = 0;
@@ -90,22 +90,22 @@ void ProducerState::fold(ProducerEntry& entry, const BatchHeader& batch, int64_t
              .last_offset = batch.last_offset(),
              .timestamp = batch.max_timestamp});
   entry.last_timestamp = batch.max_timestamp;
-  entry.touched_wall_ms = wall_ms;
+  entry.touched_mono_ms = mono_ms;
   if (batch.is_transactional() && !entry.in_transaction()) entry.txn_first_offset = batch.base_offset;
 }
 
-void ProducerState::apply_data(const BatchHeader& batch, int64_t wall_ms) {
+void ProducerState::apply_data(const BatchHeader& batch, int64_t mono_ms) {
   if (!batch.has_producer()) return;
   ASSERT(!batch.is_control());
   ProducerEntry& entry = entries_[batch.producer_id];
   const bool was_open = entry.in_transaction();
-  fold(entry, batch, wall_ms);
+  fold(entry, batch, mono_ms);
   if (!was_open && entry.in_transaction()) open_txns_[entry.txn_first_offset] = entry.id;
   if (entries_.size() > entries_max_) make_room();
 }
 
 std::optional<CompletedTxn> ProducerState::apply_marker(const BatchHeader& batch, bool aborted,
-                                                        int32_t coordinator_epoch, int64_t wall_ms) {
+                                                        int32_t coordinator_epoch, int64_t mono_ms) {
   if (!batch.has_producer()) return std::nullopt;
   ProducerEntry& entry = entries_[batch.producer_id];
   entry.id = batch.producer_id;
@@ -115,7 +115,7 @@ std::optional<CompletedTxn> ProducerState::apply_marker(const BatchHeader& batch
   }
   entry.coordinator_epoch = coordinator_epoch;
   entry.last_timestamp = batch.max_timestamp;
-  entry.touched_wall_ms = wall_ms;
+  entry.touched_mono_ms = mono_ms;
   std::optional<CompletedTxn> completed;
   if (entry.in_transaction()) {
     completed = CompletedTxn{batch.producer_id, entry.txn_first_offset, batch.last_offset(), aborted};
@@ -165,9 +165,9 @@ void ProducerState::restore_completed(const std::vector<CompletedTxn>& txns) {
   for (const CompletedTxn& txn : txns) completed_txns_.emplace(txn.first_offset, txn);
 }
 
-size_t ProducerState::expire(int64_t wall_ms, int64_t expiration_ms) {
+size_t ProducerState::expire(int64_t mono_ms, int64_t expiration_ms) {
   return std::erase_if(entries_, [&](const auto& item) {
-    return !item.second.in_transaction() && wall_ms - item.second.touched_wall_ms >= expiration_ms;
+    return !item.second.in_transaction() && mono_ms - item.second.touched_mono_ms >= expiration_ms;
   });
 }
 
@@ -176,7 +176,7 @@ void ProducerState::make_room() {
   std::vector<std::pair<int64_t, ProducerId>> oldest;
   oldest.reserve(entries_.size());
   for (const auto& [id, entry] : entries_) {
-    if (!entry.in_transaction()) oldest.emplace_back(entry.touched_wall_ms, id);
+    if (!entry.in_transaction()) oldest.emplace_back(entry.touched_mono_ms, id);
   }
   const size_t excess = entries_.size() - entries_max_ + entries_max_ / 16;
   const size_t count = std::min(oldest.size(), excess);
@@ -256,12 +256,12 @@ Result<std::vector<ProducerEntry>> ProducerState::decode_snapshot(ByteView file)
   return entries;
 }
 
-Status ProducerState::load_snapshot(ByteView file, int64_t wall_ms) {
+Status ProducerState::load_snapshot(ByteView file, int64_t mono_ms) {
   TRY_ASSIGN(const std::vector<ProducerEntry> entries, decode_snapshot(file));
   clear();
   for (const ProducerEntry& e : entries) {
     ProducerEntry& entry = entries_[e.id] = e;
-    entry.touched_wall_ms = wall_ms;
+    entry.touched_mono_ms = mono_ms;
     if (entry.in_transaction()) open_txns_[entry.txn_first_offset] = entry.id;
   }
   return {};

@@ -44,7 +44,7 @@ struct ProducerEntry {
   int32_t coordinator_epoch = kNoCoordinatorEpoch;
   Offset txn_first_offset = kNoOffset;  // of the open transaction
   int64_t last_timestamp = -1;          // of the last batch or marker
-  int64_t touched_wall_ms = 0;          // when this broker last saw it: what expiry counts from
+  int64_t touched_mono_ms = 0;          // when this broker last saw it: what expiry counts from
   std::array<ProducerBatch, kProducerBatchesKept> batches;  // the first `batch_count`, oldest first
   uint8_t batch_count = 0;
 
@@ -79,12 +79,12 @@ class ProducerState {
   /// The rule of check() for a producer known as `known` (may be null), and what an appended batch makes of
   /// it: for several batches of one producer in one append.
   static ProducerVerdict judge(const BatchHeader& batch, const ProducerEntry* known);
-  static void fold(ProducerEntry& entry, const BatchHeader& batch, int64_t wall_ms);
+  static void fold(ProducerEntry& entry, const BatchHeader& batch, int64_t mono_ms);
   /// Folds an appended data batch in: no check.
-  void apply_data(const BatchHeader& batch, int64_t wall_ms);
+  void apply_data(const BatchHeader& batch, int64_t mono_ms);
   /// Folds a commit or abort marker in; the transaction it ended, if one was open.
   std::optional<CompletedTxn> apply_marker(const BatchHeader& batch, bool aborted, int32_t coordinator_epoch,
-                                           int64_t wall_ms);
+                                           int64_t mono_ms);
 
   /// First offset that is not decided and replicated: the oldest open transaction, or the oldest completed
   /// one whose marker is at or above `high_watermark`. nullopt: none.
@@ -100,13 +100,13 @@ class ProducerState {
   void restore_completed(const std::vector<CompletedTxn>& txns);
 
   /// Forgets producers not seen for `expiration_ms`, those in a transaction excepted; returns how many.
-  size_t expire(int64_t wall_ms, int64_t expiration_ms);
+  size_t expire(int64_t mono_ms, int64_t expiration_ms);
   void set_entries_max(uint32_t entries_max) { entries_max_ = entries_max; }
   void clear();
 
   Bytes encode_snapshot() const;
-  /// Replaces the state; entries count as seen at `wall_ms`. Errors: corrupt (the state is then unchanged).
-  Status load_snapshot(ByteView file, int64_t wall_ms);
+  /// Replaces the state; entries count as seen at `mono_ms`. Errors: corrupt (the state is then unchanged).
+  Status load_snapshot(ByteView file, int64_t mono_ms);
 
   const ProducerEntry* find(ProducerId id) const;
   size_t size() const { return entries_.size(); }
