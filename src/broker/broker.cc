@@ -75,6 +75,7 @@ Broker::Broker(BrokerEnvironment environment, BrokerConfig config)
 Broker::~Broker() {
   // One that was never stopped: whoever still waits for a peer is told while everything is there.
   stopping_ = true;
+  if (finding_) finding_->stop();  // what its questions are answered now decides nothing
   peers_.close();
   env_.disk->watch_failures(nullptr);
 }

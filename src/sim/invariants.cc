@@ -176,6 +176,11 @@ void Invariants::look_at_copies(const Reign& reign, const Uuid& topic, size_t nu
     SimNode& holder = *nodes_[static_cast<size_t>(r.id.v) - 1];
     if (!r.in_sync || !holder.runs()) continue;
     const broker::PartitionRef* copy = holder.view().partition(topic, static_cast<int32_t>(number));
+    // A lost disk took it out of the ISR, of which this leader need not have heard.
+    if (world_.forgetful.contains(r.id.v)) {
+      const meta::Partition* now = newest_image()->partition(topic, PartitionId(static_cast<int32_t>(number)));
+      if (now == nullptr || !contains(now->isr, r.id)) continue;
+    }
     // One that follows another reign has been told more than this leader knows.
     if (copy == nullptr || (*copy)->offline() || (*copy)->leader_epoch() != led.leader_epoch()) continue;
     const partition::Partition::Usage usage = (*copy)->usage();
