@@ -234,9 +234,9 @@ void Broker::leave(std::function<void()> done) {
     hand_over_.begin(hosted_partitions(), [this, done = std::move(done)]() mutable {
       lifecycle_->leave(kLeaveTimeoutMs, [this, done = std::move(done)]() mutable {
         hand_over_.end();
-        if (!ledger_.leading()) return hand_over_quorum(std::move(done));
         // Others lead what was led here: first let them hear of it, in case that the next election takes
         // long.
+        if (!ledger_.leading()) return done();
         convergence_.when_published(
             ledger_.committed(), living_others(),
             [this, done = std::move(done)]() mutable { hand_over_quorum(std::move(done)); });

@@ -159,7 +159,8 @@ Result<AppendResult> Log::append_as_leader(std::span<const MutableByteView> piec
     const ByteView all = pieces.front();
     return commit_append({&all, 1}, now, rolled);
   }
-  return commit_append(std::vector<ByteView>(pieces.begin(), pieces.end()), now, rolled);
+  pieces_.assign(pieces.begin(), pieces.end());
+  return commit_append(pieces_, now, rolled);
 }
 
 Result<AppendResult> Log::append_as_follower(ByteView batches, Now now) {

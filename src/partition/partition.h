@@ -365,6 +365,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   bool retention_due_locked(Now now) const;
   void lay_to_rest();
   Status lay_to_rest_locked();
+  void end_waking_locked();
   ErrorCode serving_locked(EpochCheck check) const;
   Offsets offsets_locked() const;
   Status flush_locked();

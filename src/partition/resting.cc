@@ -61,10 +61,7 @@ void Partition::drain_woken(io::Loop& loop) {
       if (!waking_) return;
       const auto next = waking_->first_of(loop);
       if (next == waking_->waiters.end()) {
-        if (waking_->waiters.empty()) {
-          waking_.reset();
-          asleep_.store(!log_, std::memory_order_release);
-        }
+        if (waking_->waiters.empty()) end_waking_locked();
         return;
       }
       then = std::move(next->then);
@@ -73,6 +70,11 @@ void Partition::drain_woken(io::Loop& loop) {
     }
     then(outcome);
   }
+}
+
+void Partition::end_waking_locked() {
+  waking_.reset();
+  asleep_.store(!log_, std::memory_order_release);
 }
 
 bool Partition::hold_appends() {
@@ -88,11 +90,7 @@ void Partition::release_appends() {
   {
     const std::lock_guard lock(mutex_);
     if (!waking_ || !std::exchange(waking_->held, false)) return;
-    if (waking_->waiters.empty()) {
-      waking_.reset();
-      asleep_.store(!log_, std::memory_order_release);
-      return;
-    }
+    if (waking_->waiters.empty()) return end_waking_locked();
   }
   woken({});
 }

@@ -266,13 +266,4 @@ std::vector<PeerStatus> Raft::peers() const {
   return out;
 }
 
-int64_t Raft::led_until_mono_ms() const {
-  if (role_ != Role::leader) return INT64_MIN;
-  std::vector<int64_t> answered;
-  for (const NodeId node : membership().voters)
-    answered.push_back(node == options_.self ? INT64_MAX : progress_.at(node).answered_ms);
-  std::sort(answered.begin(), answered.end(), std::greater<>());
-  return answered[membership().majority() - 1];
-}
-
 }  // namespace millrace::raft

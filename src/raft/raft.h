@@ -214,6 +214,7 @@ class Raft {
   void advance_commit();
   void check_quorum();
   void on_append_request(const Message& m, AppendRequest& request);
+  Progress* answered(const Message& m);
   void on_append_reply(const Message& m, const AppendReply& reply);
   void continue_transfer();
 

@@ -67,12 +67,20 @@ void Raft::replicate_all() {
   advance_commit();
 }
 
-void Raft::on_append_reply(const Message& m, const AppendReply& reply) {
+// Who answered, if we replicate to it.
+Raft::Progress* Raft::answered(const Message& m) {
   const auto at = progress_.find(m.from);
-  if (at == progress_.end()) return;
+  if (at == progress_.end()) return nullptr;
   Progress& p = at->second;
   p.last_heard_ms = now_ms_;
   p.answered_ms = std::max(p.answered_ms, std::min(m.asked_mono_ms, now_ms_));
+  return &p;
+}
+
+void Raft::on_append_reply(const Message& m, const AppendReply& reply) {
+  Progress* const who = answered(m);
+  if (who == nullptr) return;
+  Progress& p = *who;
   if (reply.success) {
     if (reply.match > log_.last_index()) return;  // of no log of ours
     p.match = std::max(p.match, reply.match);
@@ -133,6 +141,15 @@ void Raft::advance_commit() {
   for (auto& [node, p] : progress_) replicate(node, p, false);
   // A leader that removed itself stays until the others have it on a majority (thesis 4.2.2).
   if (!is_voter() && log_.membership_index() <= commit_) become_follower(hard_.term, kNobody);
+}
+
+int64_t Raft::led_until_mono_ms() const {
+  if (role_ != Role::leader) return INT64_MIN;
+  std::vector<int64_t> answered;
+  for (const NodeId node : membership().voters)
+    answered.push_back(node == options_.self ? INT64_MAX : progress_.at(node).answered_ms);
+  std::sort(answered.begin(), answered.end(), std::greater<>());
+  return answered[membership().majority() - 1];
 }
 
 /// A leader that a majority has not answered for an election timeout is none (thesis 6.2).

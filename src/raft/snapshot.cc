@@ -46,11 +46,9 @@ void Raft::send_chunk(NodeId to, Progress& p) {
 }
 
 void Raft::on_snapshot_reply(const Message& m, const SnapshotReply& reply) {
-  const auto at = progress_.find(m.from);
-  if (at == progress_.end()) return;
-  Progress& p = at->second;
-  p.last_heard_ms = now_ms_;
-  p.answered_ms = std::max(p.answered_ms, std::min(m.asked_mono_ms, now_ms_));
+  Progress* const who = answered(m);
+  if (who == nullptr) return;
+  Progress& p = *who;
   if (p.flow != Flow::snapshot || p.snapshot->meta.index != reply.index) return;
   if (reply.next_offset > p.snapshot->data.size() || reply.next_offset == p.snapshot_offset) return;
   p.snapshot_offset = reply.next_offset;

@@ -178,7 +178,8 @@ void Invariants::look_at_copies(const Reign& reign, const Uuid& topic, size_t nu
     const broker::PartitionRef* copy = holder.view().partition(topic, static_cast<int32_t>(number));
     // A lost disk took it out of the ISR, of which this leader need not have heard.
     if (world_.forgetful.contains(r.id.v)) {
-      const meta::Partition* now = newest_image()->partition(topic, PartitionId(static_cast<int32_t>(number)));
+      const std::shared_ptr<const meta::Image> image = newest_image(nodes_);
+      const meta::Partition* now = image->partition(topic, PartitionId(static_cast<int32_t>(number)));
       if (now == nullptr || !contains(now->isr, r.id)) continue;
     }
     // One that follows another reign has been told more than this leader knows.
@@ -203,7 +204,8 @@ void Invariants::look_at_memory(SimNode& node, const Uuid& topic, size_t number,
   Memory& m = memories_[{node.id().v, topic, static_cast<int32_t>(number)}];
   const int64_t end = usage.offsets.log_end.v;
   const auto answers_for_it = [&] {
-    const meta::Partition* p = newest_image()->partition(topic, PartitionId(static_cast<int32_t>(number)));
+    const std::shared_ptr<const meta::Image> image = newest_image(nodes_);
+    const meta::Partition* p = image->partition(topic, PartitionId(static_cast<int32_t>(number)));
     return p != nullptr && (contains(p->isr, node.id()) || contains(p->elr, node.id()));
   };
   if (m.life != 0 && m.life != node.life() && end < m.kept && answers_for_it()) {
@@ -225,23 +227,12 @@ void Invariants::forget_memories(SimNode& node) {
   });
 }
 
-// A node that starts may know an image in which it still has what was moved away since. While any runs.
-const meta::Image* Invariants::newest_image() const {
-  const meta::Image* newest = nullptr;
-  for (const auto& node : nodes_) {
-    if (!node->runs()) continue;
-    const meta::Image* image = node->view().image.get();
-    if (newest == nullptr || image->applied_index() > newest->applied_index()) newest = image;
-  }
-  return newest;
-}
-
 // A disk that never failed gives back what was synced: nothing that others count on is damaged there.
 void Invariants::look_at_disk(SimNode& node) {
   const DiskCounters& c = node.disk().counters;
   if (c.sync_errors + c.write_errors + c.read_errors > 0) return;
   if (node.broker().host().damaged().empty() || world_.forgetful.contains(node.id().v)) return;
-  const meta::Image* image = newest_image();
+  const std::shared_ptr<const meta::Image> image = newest_image(nodes_);
   for (const log::CommitKey& key : node.broker().host().damaged()) {
     const meta::Partition* p = image->partition(key.topic_id, key.partition);
     if (p == nullptr || (!contains(p->isr, node.id()) && !contains(p->elr, node.id()))) continue;

@@ -32,7 +32,6 @@ class Invariants {
                       const partition::Partition::Usage& usage);
   void forget_memories(SimNode& node);
   void look_at_disk(SimNode& node);
-  const meta::Image* newest_image() const;
 
   struct Committed {
     int64_t term = 0;

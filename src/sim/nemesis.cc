@@ -376,13 +376,8 @@ void Nemesis::dead_disk(SimNode& node) {
 bool Nemesis::may_empty(SimNode& node) {
   note_cured();
   if (!world_.emptied.empty() || world_.scheduler.now_us() < world_.votes_in_doubt_until_us) return false;
-  const meta::Image* image = nullptr;
-  for (const auto& n : nodes_) {
-    if (!n->runs()) continue;
-    if (image == nullptr || n->view().image->applied_index() > image->applied_index())
-      image = n->view().image.get();
-  }
-  if (image == nullptr) return false;
+  const std::shared_ptr<const meta::Image> image = newest_image(nodes_);
+  if (!image) return false;
   // As far as anybody knows of the quorum, all vote, and all but this one are here.
   for (const auto& n : nodes_) {
     if (n.get() == &node) continue;
@@ -426,15 +421,14 @@ void Nemesis::empty_disk(SimNode& node) {
 // Who has all its replicas in sync again, and votes, is whole.
 void Nemesis::note_cured() {
   std::erase_if(world_.emptied, [&](int32_t id) {
-    const SimNode& node = *nodes_[static_cast<size_t>(id - 1)];
+    SimNode& node = *nodes_[static_cast<size_t>(id - 1)];
     if (node.state() != SimNode::State::serving) return false;
-    SimNode& n = *nodes_[static_cast<size_t>(id - 1)];
-    const raft::Raft* core = n.broker().ledger().runner().core();
+    const raft::Raft* core = node.broker().ledger().runner().core();
     if (core == nullptr) return false;
     if (id <= world_.knobs.voters && (!core->membership().is_voter(node.id()) || !core->may_vote()))
       return false;
-    bool whole = n.broker().is_registered(*n.view().image);
-    n.view().image->topics().for_each([&](const std::string&, const meta::TopicRef& topic) {
+    bool whole = node.broker().is_registered(*node.view().image);
+    node.view().image->topics().for_each([&](const std::string&, const meta::TopicRef& topic) {
       for (const meta::Partition& p : topic->partitions) {
         if (contains(p.replicas, node.id()) && !contains(p.isr, node.id())) whole = false;
       }

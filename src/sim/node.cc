@@ -237,4 +237,14 @@ void SimNode::resume() {
   disk_.hold(false);
 }
 
+std::shared_ptr<const meta::Image> newest_image(const std::vector<std::unique_ptr<SimNode>>& nodes) {
+  std::shared_ptr<const meta::Image> newest;
+  for (const auto& node : nodes) {
+    if (!node->runs()) continue;
+    const std::shared_ptr<const meta::Image>& image = node->view().image;
+    if (image && (!newest || image->applied_index() > newest->applied_index())) newest = image;
+  }
+  return newest;
+}
+
 }  // namespace millrace::sim

@@ -129,4 +129,8 @@ class SimNode final : private io::Host {
   size_t next_loop_ = 0;
 };
 
+/// What the running node that has applied most knows; null if none runs. A node that starts may know an image
+/// in which it still has what was moved away since.
+std::shared_ptr<const meta::Image> newest_image(const std::vector<std::unique_ptr<SimNode>>& nodes);
+
 }  // namespace millrace::sim

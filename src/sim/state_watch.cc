@@ -92,13 +92,8 @@ void StateWatch::look() {
 }
 
 void StateWatch::look_at_image() {
-  std::shared_ptr<const meta::Image> newest = image_;
-  for (const auto& node : nodes_) {
-    if (!node->runs()) continue;
-    const std::shared_ptr<const meta::Image>& image = node->view().image;
-    if (image && (!newest || image->applied_index() > newest->applied_index())) newest = image;
-  }
-  if (newest == image_) return;
+  std::shared_ptr<const meta::Image> newest = newest_image(nodes_);
+  if (!newest || (image_ && newest->applied_index() <= image_->applied_index())) return;
   if (image_) {
     const meta::Image& was = *image_;
     newest->topics().for_each([&](const std::string& name, const meta::TopicRef& topic) {

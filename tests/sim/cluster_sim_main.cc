@@ -15,13 +15,11 @@
 //   --hashes      a line per seed
 //   --counters    how often what was met
 //   --plant NAME  with a mistake planted: ends with the first seed that finds it, which is no failure; its
-//   last
-//                 line names plant, room, seed, seeds run, seconds, and what was found. With --seed as
+//                 last line names plant, room, seed, seeds run, seconds, and what was found. With --seed as
 //                 without
 //   --plants      lists them
 //   --all-rare    a rare state (sim/rare_states.h) that no seed met is a failure; so it is with --minutes 30
-//   or
-//                 more
+//                 or more
 // Exit code 0 if no seed failed. The last line is `N passed, N failed`.
 #include <atomic>
 #include <chrono>
@@ -43,6 +41,7 @@ using millrace::sim::ClusterSimOptions;
 using millrace::sim::ClusterSimOutcome;
 using millrace::sim::Counts;
 using millrace::sim::current_seed;
+using millrace::sim::on_threads;
 using millrace::sim::RareCounts;
 using millrace::sim::run_cluster_sim;
 using millrace::sim::to_number;
@@ -172,10 +171,7 @@ int run_many(const Arguments& arguments) {
       std::fflush(stdout);
     }
   };
-  std::vector<std::thread> threads;
-  for (unsigned i = 1; i < arguments.jobs; ++i) threads.emplace_back(worker);
-  worker();
-  for (std::thread& t : threads) t.join();
+  on_threads(arguments.jobs, worker);
   if (arguments.counters) print_counts(report.counts);
   if (arguments.counters || arguments.all_rare) {
     const uint64_t never = print_rare(report.met, &report.runs_met);
@@ -225,10 +221,7 @@ int run_planted(const Arguments& arguments) {
       failure = o.failure.substr(0, o.failure.find('\n'));
     }
   };
-  std::vector<std::thread> threads;
-  for (unsigned i = 1; i < arguments.jobs; ++i) threads.emplace_back(worker);
-  worker();
-  for (std::thread& t : threads) t.join();
+  on_threads(arguments.jobs, worker);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const std::string place =
       std::string(arguments.plant->name) + " (" + std::string(arguments.plant->room) + ")";

@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 namespace millrace::sim {
 
@@ -30,6 +32,15 @@ inline void name_seed_on_abort() {
 
 inline uint64_t to_number(const std::string& text) {
   return std::strtoull(text.c_str(), nullptr, 10);
+}
+
+/// `worker` on so many threads, this one among them.
+template <typename Worker>
+void on_threads(unsigned count, const Worker& worker) {
+  std::vector<std::thread> threads;
+  for (unsigned i = 1; i < count; ++i) threads.emplace_back(worker);
+  worker();
+  for (std::thread& t : threads) t.join();
 }
 
 /// `A..B`, or `A` alone.

@@ -26,6 +26,7 @@
 namespace {
 
 using millrace::sim::current_seed;
+using millrace::sim::on_threads;
 using millrace::sim::run_storage_sim;
 using millrace::sim::StorageBugs;
 using millrace::sim::StorageSimOptions;
@@ -89,10 +90,7 @@ Report run(const Arguments& arguments, const StorageBugs& bugs, bool stop_at_fir
       }
     }
   };
-  std::vector<std::thread> threads;
-  for (unsigned i = 1; i < arguments.jobs; ++i) threads.emplace_back(worker);
-  worker();
-  for (std::thread& t : threads) t.join();
+  on_threads(arguments.jobs, worker);
   return report;
 }
 
