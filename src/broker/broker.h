@@ -277,6 +277,7 @@ class Broker {
   void plan_topic(Change& change, const Uuid& id);
   partition::Partition::Leadership leadership_of(const meta::Image& image,
                                                  const meta::Partition& state) const;
+  void retry_role_of(const partition::Partition& partition);
   void settle_role(const PartitionRef& partition, const meta::Partition& state);
   void tell_leaders_of_brokers(const meta::Image& image);
   Replication::Environment replication_environment();

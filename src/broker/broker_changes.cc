@@ -176,7 +176,12 @@ void Broker::settle_role(const PartitionRef& partition, const meta::Partition& s
   const bool news = partition->leader_epoch() != state.leader_epoch ||
                     partition->role() != partition::Partition::Role::follower;
   partition->follow(state.leader_epoch, state.leader);
+  retry_role_of(*partition);
   if (news || !replication_.follows(partition, state.leader)) replication_.follow(partition, state.leader);
+}
+
+void Broker::retry_role_of(const partition::Partition& partition) {
+  if (partition.waits_for_room()) unopened_[partition.topic_id()].insert(partition.name().partition.v);
 }
 
 // Who may join an ISR, and as which incarnation, has changed.
@@ -290,6 +295,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
     const meta::Partition* state = change->image->partition(spec.topic_id, spec.name.partition);
     if (state != nullptr && !withheld_.contains(spec.topic_id)) settle_role(opened, *state);
   }
+  for (const auto& [partition, leadership] : change->to_lead) retry_role_of(*partition);
   auto next = std::make_shared<View>(*view_);
   next->image = change->image;
   for (auto& [id, row] : change->topics) {

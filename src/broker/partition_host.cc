@@ -200,15 +200,27 @@ Status PartitionHost::open_directory(const Params& params, size_t index) {
   for (log::PartitionDirectory& d : listing.partitions) {
     if (d.topic == kMetadataTopic) continue;
     const log::TopicPartition key{d.topic, d.partition};
-    const Found found{index, d.path, d.topic_id, false, d.metadata_torn};
+    Found found{index, d.path, d.topic_id, false, d.metadata_torn, false};
     const auto [it, added] = found_.emplace(key, found);
     if (added) continue;
     trace_.warn("{} and {} hold a partition of one name", it->second.path, d.path);
+    it->second.empty = has_no_record(it->second.path);
+    found.empty = has_no_record(found.path);
     rivals_.emplace(key, found);
   }
   leftovers_.insert(leftovers_.end(), listing.being_deleted.begin(), listing.being_deleted.end());
   counts_[index] = listing.partitions.size();
   return {};
+}
+
+bool PartitionHost::has_no_record(const std::string& path) const {
+  const Result<std::vector<io::DirectoryEntry>> entries = disk_.list(path);
+  return entries.ok() && std::none_of(entries->begin(), entries->end(), [&](const io::DirectoryEntry& e) {
+           if (!e.name.ends_with(".log")) return false;
+           const auto file = disk_.open(io::join_path(path, e.name), io::OpenMode::read);
+           const Result<uint64_t> size = file.ok() ? (*file)->size() : Result<uint64_t>(file.error());
+           return !size.ok() || *size > 0;
+         });
 }
 
 void PartitionHost::expect(const std::vector<Uuid>& registered) {
@@ -219,6 +231,8 @@ void PartitionHost::expect(const std::vector<Uuid>& registered) {
     if (!here) missing_ids_.push_back(id);
   }
   all_missing_ = !registered.empty() && missing_ids_.size() == registered.size();
+  // What was known when something was missed was older: whatever the cluster counts on is here.
+  if (missing_ids_.empty()) missed_.clear();
 }
 
 std::vector<Uuid> PartitionHost::ids_to_register() const {
@@ -303,12 +317,15 @@ Status PartitionHost::choose_directory(const log::TopicPartition& key, const Uui
   const auto [rival, end] = rivals_.equal_range(key);
   std::for_each(rival, end, [&](const auto& r) { sort(r.second); });
   if (mine.size() > 1) {
-    // One that does not say whose it is, and of which nothing is known, yields to one that does.
+    // One that does not say whose it is, and of which nothing is known, yields to one that does; of those one
+    // that was begun in a directory that then failed, to where it was begun again.
     const auto named = std::stable_partition(
         mine.begin(), mine.end(), [&](const Found& f) { return f.topic_id == topic_id || has_records(f); });
-    if (named - mine.begin() != 1)
+    const auto used = std::stable_partition(mine.begin(), named,
+                                            [&](const Found& f) { return !f.empty || has_records(f); });
+    if (named == mine.begin() || used - mine.begin() > 1)
       return Error(ErrorCode::corrupt, "the partition lies in " + mine[0].path + " and in " + mine[1].path);
-    std::for_each(named, mine.end(), [&](const Found& f) { stale.push_back(f.path); });
+    std::for_each(mine.begin() + 1, mine.end(), [&](const Found& f) { stale.push_back(f.path); });
     mine.resize(1);
   }
   rivals_.erase(rival, end);

@@ -154,6 +154,7 @@ class PartitionHost {
     std::optional<Uuid> topic_id;
     bool claimed = false;
     bool metadata_torn = false;
+    bool empty = false;  // no segment has a byte; looked at only if another one has its name
   };
   struct Checkpoints {
     log::OffsetCheckpoint recovery_points;
@@ -182,6 +183,7 @@ class PartitionHost {
   Status open_directory(const Params& params, size_t index);
   /// Error: corrupt, if it lies in two.
   Status choose_directory(const log::TopicPartition& key, const Uuid& topic_id, OpenPlan& plan);
+  bool has_no_record(const std::string& path) const;
   void give_up(const log::TopicPartition& key, OpenPlan& plan, const Uuid& topic_id);
   std::string missing_directories() const;
 

@@ -16,14 +16,6 @@ namespace {
 
 using Brokers = std::vector<BrokerId>;
 
-// Whether the broker's replica lies in a directory that is still there, as far as anybody said.
-bool directory_is_online(const meta::Partition& p, const meta::Broker& broker) {
-  const auto at = std::find(p.replicas.begin(), p.replicas.end(), broker.id);
-  const auto i = static_cast<size_t>(at - p.replicas.begin());
-  if (i >= p.directories.size() || p.directories[i].is_zero()) return true;
-  return contains(broker.log_dirs, p.directories[i]);
-}
-
 Outcome check_members(const meta::Image& image, const meta::Partition& p, const AlterPartitionItem& item) {
   for (const IsrMember& m : item.isr) {
     const auto ineligible = [&m](std::string why) {

@@ -153,6 +153,11 @@ bool PartitionChange::may_lead(BrokerId broker) const {
   return is_usable(image_, broker) && !contains(leaving_, broker) && contains(next_.replicas, broker);
 }
 
+// Nor one whose directory cannot be read, of those that are not in sync.
+bool PartitionChange::may_return(BrokerId broker) const {
+  return may_lead(broker) && directory_is_online(before_, *image_.broker(broker));
+}
+
 // Done when every replica of the target is in sync; a dead one among those that stay does not hold it up, if
 // enough others are.
 void PartitionChange::finish_reassignment() {
@@ -204,7 +209,7 @@ void PartitionChange::elect() {
   if (next_.leader != kNoBroker) return;
 
   const Brokers candidates = eligible();
-  next_.leader = first_of([&](BrokerId b) { return contains(candidates, b) && may_lead(b); });
+  next_.leader = first_of([&](BrokerId b) { return contains(candidates, b) && may_return(b); });
   if (next_.leader != kNoBroker) {
     next_.isr = {next_.leader};
     return;
@@ -213,10 +218,10 @@ void PartitionChange::elect() {
   Brokers last = next_.last_known_elr;
   if (was != kNoBroker) last = {was};
   if (next_.isr.empty() && candidates.empty() && last.size() == 1 && !contains(distrusted_, last.front()) &&
-      may_lead(last.front())) {
+      may_return(last.front())) {
     next_.leader = last.front();
   } else if (election_ == Election::unclean || rules_.unclean) {
-    next_.leader = first_of([this](BrokerId b) { return may_lead(b); });
+    next_.leader = first_of([this](BrokerId b) { return may_return(b); });
   }
   if (next_.leader == kNoBroker) return;
   // From here on the partition's history is this replica's: nobody else's copy counts.

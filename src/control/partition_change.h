@@ -68,6 +68,7 @@ class PartitionChange {
 
  private:
   bool may_lead(BrokerId broker) const;
+  bool may_return(BrokerId broker) const;
   void finish_reassignment();
   void elect();
   void settle_eligible();

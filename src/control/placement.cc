@@ -72,6 +72,13 @@ Uuid sole_directory(const meta::Image& image, BrokerId broker) {
   return b != nullptr && b->log_dirs.size() == 1 ? b->log_dirs.front() : Uuid{};
 }
 
+bool directory_is_online(const meta::Partition& p, const meta::Broker& broker) {
+  const auto at = std::find(p.replicas.begin(), p.replicas.end(), broker.id);
+  const auto i = static_cast<size_t>(at - p.replicas.begin());
+  if (i >= p.directories.size() || p.directories[i].is_zero()) return true;
+  return contains(broker.log_dirs, p.directories[i]);
+}
+
 meta::Partition new_partition(const meta::Image& image, std::vector<BrokerId> replicas) {
   meta::Partition p;
   std::copy_if(replicas.begin(), replicas.end(), std::back_inserter(p.isr),

@@ -15,6 +15,9 @@ bool is_usable(const meta::Image& image, BrokerId broker);
 /// The data directory that a new replica on `broker` will lie in, if it has one only; zero otherwise.
 Uuid sole_directory(const meta::Image& image, BrokerId broker);
 
+/// Whether the directory that the broker's replica lies in is still there, as far as anybody said.
+bool directory_is_online(const meta::Partition& p, const meta::Broker& broker);
+
 /// The state of a new partition on `replicas`: in sync are the usable ones, the first of them leads.
 meta::Partition new_partition(const meta::Image& image, std::vector<BrokerId> replicas);
 

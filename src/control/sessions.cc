@@ -85,8 +85,15 @@ void Controller::unfence(Draft& draft, TopicRules& rules, BrokerId broker) const
   });
 }
 
+// What was committed there stays there, as far as anybody knows: once the directory can be read again (a
+// cable, a mount, a machine that was switched off), its replicas may lead. Until then they cannot.
 void Controller::lose_directories(Draft& draft, TopicRules& rules, BrokerId broker,
                                   const std::vector<Uuid>& gone) const {
+  meta::BrokerChangeRecord less = change_of(*draft.image().broker(broker));
+  std::vector<Uuid> left = draft.image().broker(broker)->log_dirs;
+  std::erase_if(left, [&](const Uuid& d) { return contains(gone, d); });
+  less.log_dirs = std::move(left);
+  draft.add(std::move(less));
   index_.replicas_on(broker).for_each([&](const PartitionKey& key) {
     const meta::Partition& p = *draft.image().partition(key.topic, key.partition);
     const auto at = std::find(p.replicas.begin(), p.replicas.end(), broker);
@@ -94,13 +101,8 @@ void Controller::lose_directories(Draft& draft, TopicRules& rules, BrokerId brok
     if (i >= p.directories.size()) return;
     if (!contains(gone, p.directories[i])) return;
     PartitionChange change(draft.image(), key.topic, key.partition, rules.of(*image_.topic(key.topic)));
-    if (auto record = change.without(broker).distrust(broker).build()) draft.add(std::move(*record));
+    if (auto record = change.without(broker).build()) draft.add(std::move(*record));
   });
-  meta::BrokerChangeRecord change = change_of(*draft.image().broker(broker));
-  std::vector<Uuid> left = draft.image().broker(broker)->log_dirs;
-  std::erase_if(left, [&](const Uuid& d) { return contains(gone, d); });
-  change.log_dirs = std::move(left);
-  draft.add(std::move(change));
 }
 
 // First its leaders move and it leaves every ISR; when it leads nothing and every other live broker has heard

@@ -76,6 +76,7 @@ void put_body(const raft::VoteRequest& in, pb::RaftMessage& out) {
   m.set_transfer(in.transfer);
   m.set_last_index(in.last_index.v);
   m.set_last_term(in.last_term.v);
+  if (!in.voter_directory.is_zero()) m.set_voter_directory(protobuf_uuid(in.voter_directory));
 }
 
 void put_body(const raft::VoteReply& in, pb::RaftMessage& out) {
@@ -123,7 +124,10 @@ Status get_body(const pb::RaftMessage& in, raft::Message& out) {
   switch (in.body_case()) {
     case pb::RaftMessage::kVoteRequest: {
       const pb::RaftVoteRequest& m = in.vote_request();
-      out.body = raft::VoteRequest{m.pre(), m.transfer(), LogIndex(m.last_index()), Term(m.last_term())};
+      raft::VoteRequest request{m.pre(), m.transfer(), LogIndex(m.last_index()), Term(m.last_term())};
+      if (!m.voter_directory().empty() && !parse_protobuf_uuid(m.voter_directory(), request.voter_directory))
+        return not_raft("not a directory");
+      out.body = request;
       return {};
     }
     case pb::RaftMessage::kVoteReply:

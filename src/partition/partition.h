@@ -182,6 +182,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   void follow(LeaderEpoch epoch, BrokerId leader);
   bool needs_opening() const { return resting_.load(std::memory_order_acquire); }
   Role role() const;
+  /// At rest, and could not be opened for the role that it was given, for want of space: to be told again.
+  bool waits_for_room() const;
   /// Leads, but another may by now: the controller has not been heard of for a session, nor has some member
   /// of the ISR, so that nothing could be committed. Then append() and what consumers ask answer
   /// not_leader_or_follower, and tick() tells who waits that the time is up. It ends by itself.

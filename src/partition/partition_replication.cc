@@ -150,6 +150,12 @@ Partition::Role Partition::role() const {
   return leader_ ? Role::leader : follower_ ? Role::follower : Role::none;
 }
 
+bool Partition::waits_for_room() const {
+  if (!needs_opening() || offline()) return false;
+  const std::lock_guard lock(mutex_);
+  return !leader_ && !follower_ && stopped_ == ErrorCode::not_leader_or_follower;
+}
+
 bool Partition::in_doubt(Now now) const {
   if (!env_.standing || !env_.standing->session_over(now.mono_ms)) return false;
   const std::lock_guard lock(mutex_);

@@ -71,7 +71,11 @@ void Raft::campaign(bool pre, bool transfer) {
   const Term term = pre ? hard_.term + 1 : hard_.term;
   for (const NodeId node : membership().voters) {
     if (node == options_.self) continue;
-    send(node, term, VoteRequest{pre, !pre && transferring_in_, log_.last_index(), log_.last_term()}, !pre);
+    const Uuid* directory = membership().directory_of(node);
+    send(node, term,
+         VoteRequest{pre, !pre && transferring_in_, log_.last_index(), log_.last_term(),
+                     directory == nullptr ? Uuid{} : *directory},
+         !pre);
   }
   count_votes();
 }
@@ -101,8 +105,14 @@ void Raft::become_leader() {
   replicate_all();
 }
 
+// A candidate may know more of who votes than a voter whose log lags behind: that it was let in again with
+// the directory it has now, and with no other.
+bool Raft::may_vote_for(const VoteRequest& request) const {
+  return request.voter_directory.is_zero() ? may_vote() : request.voter_directory == options_.directory;
+}
+
 void Raft::on_vote_request(const Message& m, const VoteRequest& request) {
-  if (!may_vote()) {
+  if (!may_vote_for(request)) {
     send(m.from, hard_.term, VoteReply{request.pre, false}, true);
     return;
   }

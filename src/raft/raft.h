@@ -204,6 +204,7 @@ class Raft {
   void become_leader();
   bool hears_leader() const;
   bool is_up_to_date(const VoteRequest& request) const;
+  bool may_vote_for(const VoteRequest& request) const;
   void on_vote_request(const Message& m, const VoteRequest& request);
   void on_vote_reply(const Message& m, const VoteReply& reply);
 

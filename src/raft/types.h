@@ -85,6 +85,8 @@ struct VoteRequest {
   bool transfer = false;  // the leader itself wants this election (thesis 3.10)
   LogIndex last_index;
   Term last_term;
+  /// With which directory the asked one votes, as far as the candidate's membership says (KIP-853).
+  Uuid voter_directory{};
 };
 
 struct VoteReply {

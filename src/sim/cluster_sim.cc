@@ -199,6 +199,18 @@ class ClusterRun {
     return {};
   }
 
+  static std::string quorum_of(SimNode& node) {
+    const raft::Raft* core = node.runs() ? node.broker().ledger().runner().core() : nullptr;
+    if (core == nullptr) return fmt::format("node {}: in no quorum", node.id().v);
+    std::string voters;
+    for (const raft::NodeId v : core->membership().voters) voters += fmt::format(" {}", v.v);
+    return fmt::format(
+        "node {}: {} term {}, vote {}, leader {}, log {}..{} of term {}, committed {}, voters{}{}",
+        node.id().v, core->leads() ? "leads" : "follows", core->term().v, core->vote().v, core->leader().v,
+        core->log().base_index().v, core->log().last_index().v, core->log().last_term().v,
+        core->commit_index().v, voters, core->may_vote() ? "" : ", may not vote");
+  }
+
   bool clients_idle() const {
     return std::all_of(producers_.begin(), producers_.end(),
                        [](const SimProducer* p) { return p->idle(); }) &&
@@ -217,6 +229,7 @@ class ClusterRun {
     });
     if (failed()) return false;
     if (!whole) {
+      for (const auto& node : nodes_) world_.say(quorum_of(*node));
       world_.fail("liveness: " + ill);
       return false;
     }

@@ -24,6 +24,8 @@ bool is_subset(const std::vector<BrokerId>& some, const std::vector<BrokerId>& a
 }  // namespace
 
 void Invariants::look() {
+  const std::shared_ptr<const meta::Image> newest = newest_image(nodes_);
+  if (newest && (!newest_ || newest->applied_index() > newest_->applied_index())) newest_ = newest;
   for (const auto& node : nodes_) {
     if (!node->runs() || !world_.violation.empty()) continue;
     look_at_quorum(*node);
@@ -178,8 +180,7 @@ void Invariants::look_at_copies(const Reign& reign, const Uuid& topic, size_t nu
     const broker::PartitionRef* copy = holder.view().partition(topic, static_cast<int32_t>(number));
     // A lost disk took it out of the ISR, of which this leader need not have heard.
     if (world_.forgetful.contains(r.id.v)) {
-      const std::shared_ptr<const meta::Image> image = newest_image(nodes_);
-      const meta::Partition* now = image->partition(topic, PartitionId(static_cast<int32_t>(number)));
+      const meta::Partition* now = newest_->partition(topic, PartitionId(static_cast<int32_t>(number)));
       if (now == nullptr || !contains(now->isr, r.id)) continue;
     }
     // One that follows another reign has been told more than this leader knows.
@@ -204,8 +205,7 @@ void Invariants::look_at_memory(SimNode& node, const Uuid& topic, size_t number,
   Memory& m = memories_[{node.id().v, topic, static_cast<int32_t>(number)}];
   const int64_t end = usage.offsets.log_end.v;
   const auto answers_for_it = [&] {
-    const std::shared_ptr<const meta::Image> image = newest_image(nodes_);
-    const meta::Partition* p = image->partition(topic, PartitionId(static_cast<int32_t>(number)));
+    const meta::Partition* p = newest_->partition(topic, PartitionId(static_cast<int32_t>(number)));
     return p != nullptr && (contains(p->isr, node.id()) || contains(p->elr, node.id()));
   };
   if (m.life != 0 && m.life != node.life() && end < m.kept && answers_for_it()) {
@@ -232,9 +232,8 @@ void Invariants::look_at_disk(SimNode& node) {
   const DiskCounters& c = node.disk().counters;
   if (c.sync_errors + c.write_errors + c.read_errors > 0) return;
   if (node.broker().host().damaged().empty() || world_.forgetful.contains(node.id().v)) return;
-  const std::shared_ptr<const meta::Image> image = newest_image(nodes_);
   for (const log::CommitKey& key : node.broker().host().damaged()) {
-    const meta::Partition* p = image->partition(key.topic_id, key.partition);
+    const meta::Partition* p = newest_->partition(key.topic_id, key.partition);
     if (p == nullptr || (!contains(p->isr, node.id()) && !contains(p->elr, node.id()))) continue;
     return world_.fail(
         fmt::format("storage: node {} takes partition {} of {} for damaged, whose records it answers "

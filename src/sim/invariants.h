@@ -59,6 +59,8 @@ class Invariants {
   };
   World& world_;
   std::vector<std::unique_ptr<SimNode>>& nodes_;
+  /// Also of nodes that ended: one that starts may know an older one than it knew.
+  std::shared_ptr<const meta::Image> newest_;
   std::map<int64_t, int32_t> term_leaders_;
   std::map<int64_t, Committed> committed_;
   VoteMemory votes_;

@@ -25,8 +25,10 @@ bool StorageSim::flips_bits(const Slot& slot) const {
 bool StorageSim::judge_error(const Slot& slot, const Error& error, std::string_view what) {
   const ErrorCode code = error.code;
   if (disk_.power_is_out()) return true;
-  const bool storage =
-      code == ErrorCode::kafka_storage_error || code == ErrorCode::io_error || code == ErrorCode::no_space;
+  // A write that failed in part is in doubt until its cut is on disk.
+  const bool in_doubt = code == ErrorCode::request_timed_out && what == "append";
+  const bool storage = code == ErrorCode::kafka_storage_error || code == ErrorCode::io_error ||
+                       code == ErrorCode::no_space || in_doubt;
   if (storage && faulty(slot)) return true;
   if (slot.failed && code == ErrorCode::not_leader_or_follower)
     return true;  // its directory failed in the start

@@ -138,8 +138,7 @@ void StorageSim::send(Slot& slot, Producer* producer, Sent sent, bool retry) {
       }
       return;
     }
-    if (code == ErrorCode::no_space) saw("append refused: disk full");
-    if (code == ErrorCode::io_error) saw("append refused: write error");
+    if (code == ErrorCode::request_timed_out) saw("append in doubt: a write failed");
     (void)judge_error(slot, result.error(), "append");
     return;
   }

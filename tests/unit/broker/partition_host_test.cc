@@ -111,7 +111,13 @@ TEST_CASE("an empty disk in the place of a full one: its partitions are missed, 
   for (int32_t i = 0; i < 4; ++i) missed += r.place(i, true).ok() ? 0 : 1;
   CHECK(missed == 2);
   // For as long as they are missed the old id is remembered.
-  CHECK(r.host->ids_to_register().size() == 3);
+  std::vector<Uuid> registered = r.host->ids_to_register();
+  REQUIRE(registered.size() == 3);
+  // What was known of the metadata was older: since then the cluster counts on the empty one.
+  registered.pop_back();
+  r.host->expect(registered);
+  CHECK(r.host->ids_to_register() == registered);
+  for (int32_t i = 0; i < 4; ++i) CHECK(r.place(i, false).ok());
 }
 
 TEST_CASE("a damaged partition is copied anew once others have it, and what was there is kept", "[broker]") {
@@ -270,6 +276,14 @@ TEST_CASE("two directories of one name do not keep the broker from starting", "[
     CHECK(plan->stale == std::vector<std::string>{"/a/t-0", "/b/t-0"});
     REQUIRE(r.host->open(*plan).ok());
     CHECK_FALSE(r.files.has("/b/t-0/partition.metadata"));
+  }
+  SECTION("both are this topic's, and one was begun where the disk then failed") {
+    copy_to_b(r.topic);
+    r.files.put("/b/t-0" + log, {});
+    const Result<PartitionHost::OpenPlan> plan = start();
+    REQUIRE(plan.ok());
+    CHECK(plan->path == "/a/t-0");
+    CHECK(plan->stale == std::vector<std::string>{"/b/t-0"});
   }
   SECTION("both are this topic's: this partition alone is offline") {
     copy_to_b(r.topic);

@@ -180,6 +180,35 @@ TEST_CASE("a shutdown goes on under the next controller") {
   CHECK(c.run(h).should_shutdown);
 }
 
+TEST_CASE("the only copy leads again when its directory can be read again") {
+  Cluster c(0);
+  RegisterBroker one = c.registration(1);
+  one.log_dirs.push_back(Cluster::uuid(77));
+  REQUIRE(c.run(one).outcome.ok());
+  (void)c.heartbeat(1);
+  c.create("t", {{1}});
+  AssignDirectories assign{BrokerId(1), c.broker(1).epoch, {{Cluster::uuid(77), {c.key("t")}}}};
+  for (const AssignedReplica& r : c.run(assign).replicas) CHECK(r.outcome.ok());
+  BrokerHeartbeat h = c.beat(1);
+  h.offline_log_dirs = {Cluster::uuid(77)};
+  (void)c.run(h);
+  CHECK(c.partition("t").leader == kNoBroker);
+  CHECK(c.partition("t").elr == ids({1}));
+  (void)c.heartbeat(1);  // it lives, and cannot read it
+  CHECK(c.partition("t").leader == kNoBroker);
+  (void)c.run(ElectLeaders{ElectionType::unclean, std::nullopt});
+  CHECK(c.partition("t").leader == kNoBroker);
+
+  c.live(60'000, {});
+  RegisterBroker again = c.registration(1);
+  again.log_dirs = one.log_dirs;
+  const bool damaged = GENERATE(false, true);
+  if (damaged) again.damaged = {c.key("t")};
+  REQUIRE(c.run(again).outcome.ok());
+  (void)c.heartbeat(1);
+  CHECK(c.partition("t").leader == (damaged ? kNoBroker : BrokerId(1)));
+}
+
 TEST_CASE("a directory that goes offline takes its replicas along") {
   Cluster c(0);
   RegisterBroker two = c.registration(1);
@@ -202,7 +231,7 @@ TEST_CASE("a directory that goes offline takes its replicas along") {
   (void)c.run(h);
   CHECK(c.partition("a").leader == BrokerId(2));
   CHECK(c.partition("a").isr == ids({2}));
-  CHECK(c.partition("a").elr.empty());  // what is in it counts for nothing
+  CHECK(c.partition("a").elr == ids({1}));  // what is committed is there, once it can be read again
   CHECK(c.partition("b").leader == BrokerId(1));
   CHECK(c.broker(1).log_dirs.size() == 1);
   CHECK(c.alter("a", 0, {1, 2}).outcome.error == ErrorCode::ineligible_replica);

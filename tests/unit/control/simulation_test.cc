@@ -5,6 +5,7 @@
 #include <random>
 #include <set>
 
+#include "control/placement.h"
 #include "unit/control/cluster_fixture.h"
 
 using namespace millrace;
@@ -88,7 +89,8 @@ class Watch {
     if (p.leader == kNoBroker) {
       for (const BrokerId b : p.elr) {
         const meta::Broker* broker = image.broker(b);
-        REQUIRE((broker == nullptr || broker->fenced || broker->in_controlled_shutdown));
+        REQUIRE((broker == nullptr || broker->fenced || broker->in_controlled_shutdown ||
+                 !directory_is_online(p, *broker)));
       }
     }
   }
@@ -392,15 +394,8 @@ class Life {
         if (known(b)->log_dirs != std::vector<Uuid>{Cluster::directory(b)}) return;
         BrokerHeartbeat h = cluster_.beat(b);
         h.offline_log_dirs = {Cluster::directory(b)};
-        cluster_.controller().index().replicas_on(BrokerId(b)).for_each([&](const PartitionKey& key) {
-          const meta::Partition& p = *cluster_.image().partition(key.topic, key.partition);
-          const auto at = static_cast<size_t>(std::find(p.replicas.begin(), p.replicas.end(), BrokerId(b)) -
-                                              p.replicas.begin());
-          if (!p.directories.empty() && p.directories[at] == Cluster::directory(b)) doomed_.push_back(key);
-        });
         (void)cluster_.run(h);
         if (known(b) != nullptr) (void)cluster_.run(h);  // it says so again if it was not heard
-        for (const PartitionKey& key : std::exchange(doomed_, {})) data_[key].logs[BrokerId(b)].clear();
         return;
       }
       default:
@@ -411,7 +406,6 @@ class Life {
   std::mt19937 random_;
   Cluster cluster_{4};
   std::map<PartitionKey, Data> data_;
-  std::vector<PartitionKey> doomed_;
   const meta::ConfigValues settings_;
   uint64_t records_ = 0;
   size_t acknowledged_ = 0;

@@ -31,7 +31,8 @@ TEST_CASE("every raft message survives encoding") {
       raft_message(raft::AppendReply{true, LogIndex(1), LogIndex(2), LogIndex(3), Term(4)}),
       raft_message(raft::SnapshotRequest{meta, 5, 10, Slice(to_bytes("piece"))}),
       raft_message(raft::SnapshotReply{LogIndex(9), 5}),
-      raft_message(raft::TimeoutNow{})};
+      raft_message(raft::TimeoutNow{}),
+      raft_message(raft::VoteRequest{false, true, LogIndex(3), Term(2), Uuid{{7}}})};
   for (const raft::Message& m : messages) {
     const Bytes bytes = encode_raft_message(m);
     const auto back = decode_raft_message(bytes);
@@ -43,6 +44,8 @@ TEST_CASE("every raft message survives encoding") {
     CHECK(back->body.index() == m.body.index());
     CHECK(encode_raft_message(*back) == bytes);
   }
+  const auto vote = decode_raft_message(encode_raft_message(messages.back()));
+  CHECK(std::get<raft::VoteRequest>(vote->body).voter_directory == Uuid{{7}});
   const auto append = decode_raft_message(encode_raft_message(messages[2]));
   const auto& entries = std::get<raft::AppendRequest>(append->body).entries;
   REQUIRE(entries.size() == 2);

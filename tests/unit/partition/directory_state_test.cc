@@ -112,7 +112,7 @@ TEST_CASE("a full disk: the append fails whole, is counted, and works again by i
   r.append();
   r.run_all();
   r.files.capacity = r.files.used() + 10;
-  CHECK(r.try_append({.value_bytes = 500}).code() == ErrorCode::no_space);
+  CHECK(r.try_append({.value_bytes = 500}).code() == ErrorCode::request_timed_out);
   CHECK(r.state->no_space_count() == 1);
   CHECK(r.failures.empty());
   CHECK(r.offsets().log_end == Offset(1));

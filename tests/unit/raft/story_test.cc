@@ -344,6 +344,39 @@ TEST_CASE("story: a voter that lost its directory follows, and votes once it has
   s.rejoin(1);
 }
 
+TEST_CASE("story: a voter that has not heard of its own return votes for who knows of it") {
+  const Uuid fresh{{7}};
+  Story s(3);
+  s.time_out(1);
+  s.settle();
+  REQUIRE(s[1].change_membership(ChangeKind::remove, NodeId(3), s.now()).ok());
+  s.settle();
+  s.come_back_empty(3, fresh);
+  REQUIRE(s[1].change_membership(ChangeKind::add_learner, NodeId(3), s.now()).ok());
+  s.settle();
+  s.isolate(3);
+  REQUIRE(s[1].change_membership(ChangeKind::promote_learner, NodeId(3), s.now(), fresh).ok());
+  s.settle();
+  REQUIRE(s[2].membership().is_voter(NodeId(3)));
+  // The leader goes, and of the three voters one has missed that it is one.
+  s.isolate(1);
+  s.rejoin(3);
+  REQUIRE_FALSE(s[3].may_vote());
+  s.pass(5000);
+  for (int i = 0; i < 3 && !s[2].leads(); ++i) {
+    s.time_out(2);
+    s.settle();
+  }
+  CHECK(s[2].leads());
+  CHECK(s[3].may_vote());
+
+  // Nobody votes with another directory than the one that was let in.
+  s.come_back_empty(3, Uuid{{8}});
+  s[3].step({NodeId(2), NodeId(3), Term(90), VoteRequest{false, true, LogIndex(99), Term(80), fresh}},
+            s.now());
+  CHECK(s[3].vote() == kNobody);
+}
+
 TEST_CASE("what a removed voter voted with is forgotten") {
   Story s(2);
   s.time_out(1);
