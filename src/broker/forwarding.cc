@@ -95,8 +95,11 @@ void Broker::on_forward(ledger::ForwardRequest request,
   const auto api = static_cast<wire::ApiKey>(request.api_key);
   const bool outlives = api == wire::ApiKey::add_raft_voter || api == wire::ApiKey::remove_raft_voter;
   auto shared = std::make_shared<ledger::ForwardRequest>(std::move(request));
-  shard.loop->post([this, &shard, shared, outlives, term = ledger_.runner().term(), done = std::move(done)] {
-    run_forwarded(shard, *shared, ForwardSink([this, outlives, term, done](std::optional<Bytes> body) {
+  // A call that is dropped when the loops end tells so after this broker is gone: then nothing runs any more.
+  io::Loop* const home = env_.control_loop;
+  shard.loop->post([this, &shard, home, shared, outlives, term = ledger_.runner().term(),
+                    done = std::move(done)] {
+    run_forwarded(shard, *shared, ForwardSink([this, home, outlives, term, done](std::optional<Bytes> body) {
                     auto reply = std::make_shared<ledger::ForwardReply>();
                     if (body) {
                       reply->body = Slice::copy_of(*body);
@@ -104,7 +107,7 @@ void Broker::on_forward(ledger::ForwardRequest request,
                       reply->error = ErrorCode::invalid_request;
                     }
                     // Told when all brokers that clients may ask next know of it.
-                    env_.control_loop->post([this, outlives, term, reply, done] {
+                    home->post([this, outlives, term, reply, done] {
                       const bool over = !ledger_.leading() || ledger_.runner().term() != term;
                       if (over && !outlives) {
                         reply->error = ErrorCode::not_controller;

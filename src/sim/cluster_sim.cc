@@ -128,6 +128,7 @@ class ClusterRun {
         if (done()) return true;
       }
       if (s.run_one(std::min(until_us, look_at_us))) ++events_;
+      look_at_quorum();
       for (const auto& node : nodes_) {
         const std::string why = node->reap();
         if (!why.empty()) nemesis_->on_end(*node, why);
@@ -135,6 +136,22 @@ class ClusterRun {
       if (failed()) return false;
     }
     return false;
+  }
+
+  // What an event changed of the quorum: a commit is judged at its moment, by the logs of that moment.
+  void look_at_quorum() {
+    int64_t committed = 0;
+    for (const auto& node : nodes_) {
+      const raft::Raft* core = node->runs() ? node->broker().ledger().runner().core() : nullptr;
+      if (core == nullptr) continue;
+      committed = std::max(committed, core->commit_index().v);
+      if (!core->leads() || core->term() <= newest_reign_) continue;
+      newest_reign_ = core->term();
+      nemesis_->on_leader(*node);
+    }
+    if (committed <= committed_) return;
+    committed_ = committed;
+    invariants_->look_at_commit();
   }
 
   void pass(int64_t us) {
@@ -413,6 +430,8 @@ class ClusterRun {
   bool commits_read_ = false;
   bool final_ = false;
   uint64_t events_ = 0;
+  int64_t committed_ = 0;  // of the metadata log, by anybody
+  Term newest_reign_{0};   // the last term in which somebody was seen to lead
 };
 
 }  // namespace

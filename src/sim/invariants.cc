@@ -6,6 +6,8 @@
 
 #include "base/contains.h"
 #include "base/endian.h"
+#include "log/batch_header.h"
+#include "record/batch.h"
 
 namespace millrace::sim {
 
@@ -15,6 +17,24 @@ uint64_t digest_of(ByteView bytes) {
   uint64_t h = bytes.size() + 0x9E3779B97F4A7C15U;
   for (const uint8_t b : bytes) h = (h ^ b) * 0x100000001B3U;
   return h;
+}
+
+// Where and how a segment is not what was appended to it; empty: it is.
+std::string damage_in(ByteView segment) {
+  int64_t next = -1;
+  for (size_t at = 0; at < segment.size();) {
+    const ByteView rest = segment.subspan(at);
+    if (rest.size() < record::kBatchHeaderSize)
+      return fmt::format("{} bytes at {} are no batch", rest.size(), at);
+    const Result<log::BatchHeader> header = log::BatchHeader::decode(rest.first(record::kBatchHeaderSize));
+    if (!header.ok() || header->size > rest.size()) return fmt::format("no batch at {}", at);
+    if (header->base_offset.v < next) return fmt::format("offset {} again at {}", header->base_offset.v, at);
+    const Result<record::BatchView> batch = record::BatchView::parse(rest.first(header->size));
+    if (!batch.ok() || !batch->crc_matches()) return fmt::format("a damaged batch at {}", at);
+    next = header->next_offset().v;
+    at += header->size;
+  }
+  return {};
 }
 
 bool is_subset(const std::vector<BrokerId>& some, const std::vector<BrokerId>& all) {
@@ -32,6 +52,14 @@ void Invariants::look() {
     look_at_image(*node);
     look_at_partitions(*node);
     look_at_disk(*node);
+    look_at_bytes(*node);
+  }
+  if (world_.violation.empty()) look_at_promises();
+}
+
+void Invariants::look_at_commit() {
+  for (const auto& node : nodes_) {
+    if (node->runs() && world_.violation.empty()) look_at_quorum(*node);
   }
   if (world_.violation.empty()) look_at_promises();
 }
@@ -240,6 +268,27 @@ void Invariants::look_at_disk(SimNode& node) {
                     "for, and its disk has kept every promise",
                     node.id().v, key.partition.v, key.topic_id.to_string()));
   }
+}
+
+// What a start left of the logs is whole, whatever a cut of power had left on the medium: each batch follows
+// the one before and has its checksum.
+void Invariants::look_at_bytes(SimNode& node) {
+  if (node.state() != SimNode::State::serving || read_[node.id().v] == node.life()) return;
+  read_[node.id().v] = node.life();
+  const DiskCounters& c = node.disk().counters;
+  if (c.sync_errors + c.write_errors + c.read_errors > 0) return;
+  node.view().hosted.for_each([&](const Uuid&, const std::shared_ptr<const broker::HostedTopic>& topic) {
+    for (const broker::PartitionRef& partition : topic->partitions) {
+      if (!partition || partition->offline()) continue;
+      for (const std::string& path :
+           node.disk().files_under(io::join_path(partition->directory(), partition->name().text()))) {
+        const Bytes* content = path.ends_with(".log") ? node.disk().content(path) : nullptr;
+        const std::string wrong = content == nullptr ? std::string() : damage_in(*content);
+        if (!wrong.empty())
+          return world_.fail(fmt::format("storage: node {} started with {}: {}", node.id().v, path, wrong));
+      }
+    }
+  });
 }
 
 }  // namespace millrace::sim

@@ -22,6 +22,8 @@ class Invariants {
 
   /// All of them, of all nodes that run.
   void look();
+  /// Right after an event with which something of the metadata log was committed.
+  void look_at_commit();
 
  private:
   void look_at_quorum(SimNode& node);
@@ -32,6 +34,7 @@ class Invariants {
                       const partition::Partition::Usage& usage);
   void forget_memories(SimNode& node);
   void look_at_disk(SimNode& node);
+  void look_at_bytes(SimNode& node);
 
   struct Committed {
     int64_t term = 0;
@@ -65,6 +68,7 @@ class Invariants {
   std::map<int64_t, Committed> committed_;
   VoteMemory votes_;
   std::map<int32_t, Quorum> quorums_;
+  std::map<int32_t, uint64_t> read_;  // of which life the logs were read, by node
   std::map<std::tuple<int32_t, Uuid, int32_t>, Memory> memories_;      // node, topic id, partition
   std::map<int32_t, std::pair<uint64_t, LogIndex>> images_;            // looked at last: life, applied
   std::map<std::tuple<std::string, int32_t, int32_t>, Reign> reigns_;  // topic id, partition, epoch

@@ -52,6 +52,10 @@ void draw_more(uint64_t seed, Knobs& k) {
     k.trailing_entries = dice.skewed(0, 100);
     k.snapshot_chunk_bytes = dice.skewed(128, 16'384);
   }
+  if (k.faults.partition && dice.percent(30)) {
+    k.hunt_percent = static_cast<uint64_t>(dice.between(30, 80));
+    if (dice.percent(70)) k.metadata_append_bytes = 1;
+  }
 }
 
 }  // namespace
@@ -135,6 +139,7 @@ std::string describe(const Knobs& k) {
   add(f.empty_disk, "empty-disk");
   add(k.voter_changes, "voters");
   add(k.drains, "drains");
+  add(k.hunt_percent > 0, "hunt");
   return fmt::format(
       "{} nodes ({} voters) of {} loops and {} directories; {} topics of {} partitions, {} replicas, "
       "min.insync {}, {}; segments {}, lag {} ms, election {} ms{}, session {} ms, latency {} us, "

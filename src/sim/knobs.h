@@ -65,6 +65,7 @@ struct Knobs {
   int64_t fault_ms_max = 8'000;      // how long one lasts
   int32_t down_max = 1;              // nodes without which the run goes on at a time
   uint64_t second_blow_percent = 0;  // how often one misfortune brings another
+  uint64_t hunt_percent = 0;         // how often a new leader of the metadata log is cut off at once
   FaultKinds faults;
 };
 

@@ -17,6 +17,7 @@ constexpr int64_t kYearMs = 365 * 24 * kHourMs;
 }  // namespace
 
 void Nemesis::begin() {
+  hunting_ = true;
   arm();
 }
 
@@ -36,7 +37,10 @@ void Nemesis::note(const char* kind, const std::string& what) {
 }
 
 void Nemesis::in_a_while(std::function<void()> f) {
-  const int64_t ms = dice_.skewed(20, world_.knobs.fault_ms_max);
+  after(dice_.skewed(20, world_.knobs.fault_ms_max), std::move(f));
+}
+
+void Nemesis::after(int64_t ms, std::function<void()> f) {
   world_.scheduler.at(world_.scheduler.now_us() + ms * 1'000, kFaultEvent, [this, f = std::move(f)] {
     if (!over_) f();
   });
@@ -231,13 +235,17 @@ void Nemesis::kill_client() {
 // --- links ---
 
 void Nemesis::block(std::vector<Pair> pairs) {
+  cut_off(pairs);
+  in_a_while([this, pairs = std::move(pairs)] { unblock(pairs); });
+}
+
+void Nemesis::cut_off(const std::vector<Pair>& pairs) {
   for (const auto& [from, to] : pairs) {
     if (from == to) continue;
     if (++blocked_[{from->number(), to->number()}] > 1) continue;
     world_.network.block(*from, *to);
     ++world_.blocked_links;
   }
-  in_a_while([this, pairs = std::move(pairs)] { unblock(pairs); });
 }
 
 void Nemesis::unblock(const std::vector<Pair>& pairs) {
@@ -304,6 +312,33 @@ void Nemesis::isolate(SimNode& node) {
   note("isolate", fmt::format("node {} from {}{}", node.id().v, from_nodes ? "nodes " : "",
                               from_clients ? "clients" : ""));
   block(std::move(pairs));
+}
+
+// Cut off with what it has just appended and nobody else has. The next one, too: then the first comes back,
+// to be elected again while the second one is away with another entry at the same place (Raft's figure 8).
+void Nemesis::on_leader(SimNode& node) {
+  if (over_ || !hunting_ || hunted_.size() > 1 || !dice_.percent(world_.knobs.hunt_percent)) return;
+  std::vector<Pair> pairs;
+  for (const auto& other : nodes_) {
+    pairs.emplace_back(&node.host(), &other->host());
+    pairs.emplace_back(&other->host(), &node.host());
+  }
+  note("hunt", fmt::format("node {} has just been elected", node.id().v));
+  cut_off(pairs);
+  const int64_t timeout_ms = world_.knobs.election_timeout_ms;
+  if (!hunted_.empty()) release(hunted_.begin()->first, dice_.between(timeout_ms / 4, timeout_ms));
+  const uint64_t prey = ++last_prey_;
+  hunted_[prey] = std::move(pairs);
+  release(prey, dice_.between(3, 6) * timeout_ms);
+}
+
+void Nemesis::release(uint64_t prey, int64_t in_ms) {
+  after(in_ms, [this, prey] {
+    const auto at = hunted_.find(prey);
+    if (at == hunted_.end()) return;
+    unblock(at->second);
+    hunted_.erase(at);
+  });
 }
 
 void Nemesis::clog() {

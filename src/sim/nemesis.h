@@ -21,6 +21,8 @@ class Nemesis {
   void heal();
   /// Between events, of a node that ended by itself: it is started again in a while.
   void on_end(SimNode& node, const std::string& why);
+  /// Between events, of a node that was elected to lead the metadata log.
+  void on_leader(SimNode& node);
   uint64_t faults() const { return faults_; }
 
  private:
@@ -28,6 +30,7 @@ class Nemesis {
   void act();
   void note(const char* kind, const std::string& what);
   void in_a_while(std::function<void()> f);
+  void after(int64_t ms, std::function<void()> f);
   SimNode* pick_running(bool may_stop_it);
   size_t missing() const;
   void bring_up(SimNode& node);
@@ -55,12 +58,17 @@ class Nemesis {
 
   using Pair = std::pair<SimHost*, SimHost*>;
   void block(std::vector<Pair> pairs);
+  void cut_off(const std::vector<Pair>& pairs);
   void unblock(const std::vector<Pair>& pairs);
+  void release(uint64_t prey, int64_t in_ms);
 
   World& world_;
   std::vector<std::unique_ptr<SimNode>>& nodes_;
   const std::vector<ClientProcess*> clients_;
   Dice dice_;
+  bool hunting_ = false;
+  std::map<uint64_t, std::vector<Pair>> hunted_;  // leaders that are cut off, the first first
+  uint64_t last_prey_ = 0;
   bool over_ = false;
   uint64_t faults_ = 0;
   std::map<std::pair<size_t, size_t>, int> blocked_;  // by host numbers: by how many faults

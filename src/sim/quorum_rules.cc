@@ -74,16 +74,18 @@ std::string incomplete_candidate(const std::vector<QuorumVoter>& nodes, LogIndex
   for (const QuorumVoter& candidate : voters) {
     const raft::EntryLog& log = candidate.core->log();
     if (log.base_index() >= newest || log.term_at(newest) == term) continue;
-    const auto supporters = std::count_if(voters.begin(), voters.end(), [&log](const QuorumVoter& voter) {
+    const raft::Membership& asked = candidate.core->membership();
+    const auto supporters = std::count_if(voters.begin(), voters.end(), [&](const QuorumVoter& voter) {
+      if (!asked.is_voter(voter.id)) return false;
       const raft::EntryLog& theirs = voter.core->log();
       if (log.last_term() != theirs.last_term()) return log.last_term() > theirs.last_term();
       return log.last_index() >= theirs.last_index();
     });
-    if (static_cast<size_t>(supporters) < candidate.core->membership().majority()) continue;
+    if (static_cast<size_t>(supporters) < asked.majority()) continue;
     return fmt::format(
         "entry {} of term {} is committed, and node {}, which lacks it, has what {} of {} voters ask "
         "of a leader",
-        newest.v, term.v, candidate.id.v, supporters, voters.size());
+        newest.v, term.v, candidate.id.v, supporters, asked.voters.size());
   }
   return {};
 }

@@ -194,21 +194,21 @@ void SimReader::answered(int32_t broker, Recorder::Id operation, const std::vect
                                 place.second, broker));
         return;
       }
-      take(place, p, items);
+      take(broker, place, p, items);
     }
   }
   world_.recorder.finish(operation, check::Outcome::ok, std::move(items));
   next();
 }
 
-void SimReader::take(const Place& place, const wire::FetchResponse::PartitionData& data,
+void SimReader::take(int32_t broker, const Place& place, const wire::FetchResponse::PartitionData& data,
                      std::vector<check::Item>& items) {
   const ErrorCode code = error_from_wire(data.error_code);
   if (code != ErrorCode::none) {
     world_.count("fetch: " + std::string(error_name(code)));
     if (code == ErrorCode::offset_out_of_range) {
-      world_.fail(fmt::format("{} read {}-{} up to {}, which is now said to be out of range", name_,
-                              place.first, place.second, positions_[place]));
+      world_.fail(fmt::format("{} read {}-{} up to {}, which broker {} now says to be out of range", name_,
+                              place.first, place.second, positions_[place], broker));
     }
     not_before_ms_[place] = clock_.now().mono_ms + kPauseAfterErrorMs;
     client().distrust(client::Target::leader(place.first, place.second), code);

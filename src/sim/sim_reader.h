@@ -38,7 +38,7 @@ class SimReader final : public ClientProcess {
   void fetch(int32_t broker, const std::vector<Place>& places);
   void answered(int32_t broker, Recorder::Id operation, const std::vector<Place>& places,
                 Result<wire::FetchResponse> response);
-  void take(const Place& place, const wire::FetchResponse::PartitionData& data,
+  void take(int32_t broker, const Place& place, const wire::FetchResponse::PartitionData& data,
             std::vector<check::Item>& items);
   void jump();
 

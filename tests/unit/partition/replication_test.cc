@@ -338,6 +338,7 @@ TEST_CASE("a leader that hears neither the controller nor its ISR takes nothing 
   CHECK(one.standing->session_over(now().mono_ms));
   CHECK_FALSE(one.partition->in_doubt(now()));
   CHECK(one.try_append().ok());
+  CHECK(one.try_fetch(Offset(9)).code() == ErrorCode::offset_not_available);  // a successor may have it
   (void)one.partition->tick(now());
   one.loop.settle();
   CHECK(one.waiter->commits.empty());
@@ -369,6 +370,7 @@ TEST_CASE("a leader that hears neither the controller nor its ISR takes nothing 
   one.standing->hold_until(now().mono_ms + 3'000, 3'000);  // the controller answers again
   CHECK(one.try_append().ok());
   CHECK(one.try_fetch(Offset(0)).ok());
+  CHECK(one.try_fetch(Offset(9)).code() == ErrorCode::offset_out_of_range);
 }
 
 TEST_CASE("without the controller a leader goes on where nobody else could be elected", "[replication]") {
