@@ -281,6 +281,7 @@ Result<AppendResult> Log::commit_append(std::span<const ByteView> pieces, Now no
     epoch_is_new_ = false;
     add_landmark(p.header.base_offset, segment.size_bytes());
     segment.note_appended(p.header, config_.index_interval_bytes);
+    if (planted(Plant::trust_index_after_crash)) (void)segment.write_indexes(unsynced_);
     bytes += p.bytes.size();
     const std::optional<AbortedTxn> aborted = fold(producers_, p.header, p.bytes, now.mono_ms);
     const Status noted = aborted ? segment.note_aborted(*aborted) : Status();
