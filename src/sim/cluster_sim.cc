@@ -43,6 +43,8 @@ class ClusterRun {
   ~ClusterRun() {
     for (ClientProcess* c : all_clients_) c->kill();
     for (const auto& node : nodes_) node->kill();
+    // Timers of dead processes hold streams, which must not outlive the network.
+    world_.scheduler.clear();
   }
 
   ClusterSimOutcome run() {

@@ -1,6 +1,7 @@
 #include "sim/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/endian.h"
 
@@ -41,6 +42,14 @@ bool Scheduler::run_one(int64_t until_us) {
   queue_.erase(first);
   run();
   return true;
+}
+
+void Scheduler::clear() {
+  while (!queue_.empty()) {
+    times_.clear();
+    const auto events = std::exchange(queue_, {});
+  }
+  times_.clear();
 }
 
 void Scheduler::note_bytes(ByteView bytes) {

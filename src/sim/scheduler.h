@@ -34,6 +34,8 @@ class Scheduler {
     }
   }
   size_t pending() const { return queue_.size(); }
+  /// Nothing more happens: what the events hold is let go of, and what is scheduled by that, too.
+  void clear();
   /// Of every event run and everything noted.
   uint64_t hash() const { return hash_; }
   void note(uint64_t value) { hash_ = (hash_ ^ value) * 0x100000001B3U; }
