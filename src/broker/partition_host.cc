@@ -294,7 +294,8 @@ void PartitionHost::give_up(const log::TopicPartition& key, OpenPlan& plan, cons
 
 // Of the directories of this name that were found, the one that is this topic's stays in found_; those of
 // another topic are to be moved away.
-Status PartitionHost::choose_directory(const log::TopicPartition& key, const Uuid& topic_id, OpenPlan& plan) {
+Status PartitionHost::choose_directory(const log::TopicPartition& key, const Uuid& topic_id, bool expendable,
+                                       OpenPlan& plan) {
   const auto first = found_.find(key);
   if (first == found_.end()) return {};
   std::vector<Found> mine;
@@ -323,8 +324,12 @@ Status PartitionHost::choose_directory(const log::TopicPartition& key, const Uui
         mine.begin(), mine.end(), [&](const Found& f) { return f.topic_id == topic_id || has_records(f); });
     const auto used = std::stable_partition(mine.begin(), named,
                                             [&](const Found& f) { return !f.empty || has_records(f); });
-    if (named == mine.begin() || used - mine.begin() > 1)
-      return Error(ErrorCode::corrupt, "the partition lies in " + mine[0].path + " and in " + mine[1].path);
+    if (named == mine.begin() || used - mine.begin() > 1) {
+      // Which one the cluster counts on is not known here. If it counts on none, all are put aside.
+      if (!expendable)
+        return Error(ErrorCode::corrupt, "the partition lies in " + mine[0].path + " and in " + mine[1].path);
+      damaged_.insert({topic_id, key.partition});
+    }
     std::for_each(mine.begin() + 1, mine.end(), [&](const Found& f) { stale.push_back(f.path); });
     mine.resize(1);
   }
@@ -342,7 +347,7 @@ Result<PartitionHost::OpenPlan> PartitionHost::plan(Spec spec) {
   const log::CommitKey commit_key{spec.topic_id, spec.name.partition};
   OpenPlan plan;
   const log::TopicPartition key{spec.name.topic, spec.name.partition};
-  TRY(choose_directory(key, spec.topic_id, plan));
+  TRY(choose_directory(key, spec.topic_id, spec.expendable, plan));
   if (spec.expendable && damaged_.erase(commit_key) > 0) give_up(key, plan, spec.topic_id);
   const auto it = found_.find(key);
   if (it != found_.end()) {

@@ -182,7 +182,8 @@ class PartitionHost {
   void keep_absent(size_t directory, Checkpoints& sheet) const;
   Status open_directory(const Params& params, size_t index);
   /// Error: corrupt, if it lies in two.
-  Status choose_directory(const log::TopicPartition& key, const Uuid& topic_id, OpenPlan& plan);
+  Status choose_directory(const log::TopicPartition& key, const Uuid& topic_id, bool expendable,
+                          OpenPlan& plan);
   bool has_no_record(const std::string& path) const;
   void give_up(const log::TopicPartition& key, OpenPlan& plan, const Uuid& topic_id);
   std::string missing_directories() const;

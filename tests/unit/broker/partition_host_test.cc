@@ -291,6 +291,13 @@ TEST_CASE("two directories of one name do not keep the broker from starting", "[
     REQUIRE_FALSE(plan.ok());
     CHECK(plan.code() == ErrorCode::corrupt);
     CHECK(plan.error().message.find("/a/t-0 and in /b/t-0") != std::string::npos);
+    // Others have it and count on neither: both are put aside, and it is copied.
+    PartitionHost::Spec spec = r.spec(0, true);
+    spec.expendable = true;
+    const Result<PartitionHost::OpenPlan> anew = r.host->plan(spec);
+    REQUIRE(anew.ok());
+    CHECK(anew->create);
+    CHECK(anew->stale.size() == 2);
   }
 }
 
