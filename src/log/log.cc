@@ -115,6 +115,7 @@ Status Log::check_producers(std::optional<ProducerBatch>& duplicate) const {
 
 Result<AppendResult> Log::append_as_leader(std::span<const MutableByteView> pieces, LeaderEpoch epoch,
                                            Now now) {
+  append_in_doubt_ = false;
   TRY(usable());
   parsed_.clear();
   size_t bytes = 0;
@@ -260,6 +261,8 @@ Status Log::write_out(std::span<const ByteView> pieces) {
   Segment& segment = active();
   Status written = segment.file()->write_at(segment.size_bytes(), pieces);
   if (written) return written;
+  const Result<uint64_t> size = segment.file()->size();
+  append_in_doubt_ = !size.ok() || *size != segment.size_bytes();
   // Part of it may be there (a full disk takes what fits): cut before anything else is appended.
   segment.dirty = true;
   const Status cut = segment.file()->truncate(segment.size_bytes());

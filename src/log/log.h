@@ -217,6 +217,9 @@ class Log {
   }
   size_t segment_count() const { return segments_.size(); }
   bool failed() const { return failed_; }
+  /// Whether the last append failed in the midst of its write: what was written of it was cut, and is there
+  /// again if power fails before that is on disk.
+  bool append_in_doubt() const { return append_in_doubt_; }
   bool closed() const { return closed_; }
 
   // --- leader epochs ---
@@ -432,8 +435,9 @@ class Log {
   } last_bound_;                // of the active segment: spares a consumer's fetch the scan for its bound
   std::vector<Offset> loaded_;  // closed segments with loaded indexes, last used last
   std::vector<ParsedBatch> parsed_;  // scratch of one append
-  std::vector<ByteView> pieces_;     // the same
-  Bytes scratch_;                    // scratch of header walks
+  bool append_in_doubt_ = false;
+  std::vector<ByteView> pieces_;  // the same
+  Bytes scratch_;                 // scratch of header walks
 };
 
 }  // namespace millrace::log

@@ -214,7 +214,7 @@ Result<Appended> Partition::append(std::span<const MutableByteView> batches, boo
         env_.directory_state->note_no_space();
       if (log_->failed()) fail_locked(appended.error(), notices);
       // What was written of it is there again if power fails before the cut is on disk: in doubt.
-      if (log_->failed() || appended.code() == ErrorCode::no_space || appended.code() == ErrorCode::io_error)
+      if (log_->failed() || log_->append_in_doubt())
         result = Error(ErrorCode::request_timed_out, appended.error().message);
     }
   }

@@ -5,6 +5,7 @@ import time
 from harness import DELETE_TOPICS, METADATA, PRODUCE, Connection, Reader, array, batch, blob, i16, i32, text, values_of, batches_of
 
 DESCRIBE_LOG_DIRS = 35
+REQUEST_TIMED_OUT = 7
 STORAGE_ERROR = 56
 
 

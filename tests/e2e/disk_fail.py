@@ -27,7 +27,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from disk_client import STORAGE_ERROR, Acked, create_topic, log_dirs, metadata, read_all
+from disk_client import REQUEST_TIMED_OUT, STORAGE_ERROR, Acked, create_topic, log_dirs, metadata, read_all
 from harness import Broker, Checks, Connection, array, batch, eventually, i8, i16, i32, text
 
 EIO, ENOSPC, EROFS = 5, 28, 30
@@ -151,9 +151,11 @@ def passing(checks, folder, library):
                            ("no space for new files", f"open {home}/a/t-0 1 6 error {ENOSPC}")):
             broker.rule(rule)
             codes = [acked.produce("t", 0, 3000)[0] for _ in range(60)]
-            checks.that(f"{name}: refused or taken, nothing else", set(codes) <= {0, STORAGE_ERROR}, set(codes))
+            # What was written in part is in doubt: power may fail before its cut is on the disk.
+            refusal = REQUEST_TIMED_OUT if name == "short write" else STORAGE_ERROR
+            checks.that(f"{name}: refused or taken, nothing else", set(codes) <= {0, refusal}, set(codes))
             if not name.endswith("files"):
-                checks.that(f"{name}: some were refused", STORAGE_ERROR in codes, set(codes))
+                checks.that(f"{name}: some were refused", refusal in codes, set(codes))
             broker.rule()
             checks.that(f"{name}: taken again", eventually(lambda: acked.produce("t", 0)[0] == 0, 10))
             checks.equal(f"{name}: health", broker.get("/health")[0], 200)
