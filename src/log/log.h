@@ -435,9 +435,9 @@ class Log {
   } last_bound_;                // of the active segment: spares a consumer's fetch the scan for its bound
   std::vector<Offset> loaded_;  // closed segments with loaded indexes, last used last
   std::vector<ParsedBatch> parsed_;  // scratch of one append
+  std::vector<ByteView> pieces_;     // the same
+  Bytes scratch_;                    // scratch of header walks
   bool append_in_doubt_ = false;
-  std::vector<ByteView> pieces_;  // the same
-  Bytes scratch_;                 // scratch of header walks
 };
 
 }  // namespace millrace::log

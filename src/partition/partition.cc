@@ -487,16 +487,16 @@ Result<log::ReadResult> Partition::read_locked(Offset from, size_t bytes_max, bo
                                                Isolation isolation, EpochCheck check, log::ReadMode mode,
                                                Offsets& offsets) {
   if (const ErrorCode code = serving_locked(check); code != ErrorCode::none) return code;
-  const int64_t now_mono_ms = env_.clock->now().mono_ms;
-  if (isolation != Isolation::replica && in_doubt_locked(now_mono_ms))
+  if (isolation != Isolation::replica && in_doubt_locked(env_.clock->now().mono_ms))
     return ErrorCode::not_leader_or_follower;
   offsets = offsets_locked();
-  // A follower may be behind what its leader told the consumer, and so may a leader that has a successor.
-  const bool may_be_behind = !leader_ || (env_.standing && env_.standing->session_over(now_mono_ms));
-  if (may_be_behind && from > offsets.log_end) return Error(ErrorCode::offset_not_available, "");
-  if (from < offsets.log_start || from > offsets.log_end) {
-    return Error(ErrorCode::offset_out_of_range, "");
+  if (from > offsets.log_end) {
+    // A follower may be behind what its leader told the consumer, and so may a leader that has a successor.
+    const bool may_be_behind =
+        !leader_ || (env_.standing && env_.standing->session_over(env_.clock->now().mono_ms));
+    return Error(may_be_behind ? ErrorCode::offset_not_available : ErrorCode::offset_out_of_range, "");
   }
+  if (from < offsets.log_start) return Error(ErrorCode::offset_out_of_range, "");
   const bool to_the_end = isolation == Isolation::replica || planted(Plant::read_uncommitted_end);
   const Offset bound = to_the_end                               ? offsets.log_end
                        : isolation == Isolation::read_committed ? offsets.last_stable
