@@ -6,8 +6,7 @@
 
 #include "base/contains.h"
 #include "base/endian.h"
-#include "log/batch_header.h"
-#include "record/batch.h"
+#include "record/batch_iterator.h"
 
 namespace millrace::sim {
 
@@ -21,20 +20,18 @@ uint64_t digest_of(ByteView bytes) {
 
 // Where and how a segment is not what was appended to it; empty: it is.
 std::string damage_in(ByteView segment) {
-  int64_t next = -1;
-  for (size_t at = 0; at < segment.size();) {
-    const ByteView rest = segment.subspan(at);
-    if (rest.size() < record::kBatchHeaderSize)
-      return fmt::format("{} bytes at {} are no batch", rest.size(), at);
-    const Result<log::BatchHeader> header = log::BatchHeader::decode(rest.first(record::kBatchHeaderSize));
-    if (!header.ok() || header->size > rest.size()) return fmt::format("no batch at {}", at);
-    if (header->base_offset.v < next) return fmt::format("offset {} again at {}", header->base_offset.v, at);
-    const Result<record::BatchView> batch = record::BatchView::parse(rest.first(header->size));
-    if (!batch.ok() || !batch->crc_matches()) return fmt::format("a damaged batch at {}", at);
-    next = header->next_offset().v;
-    at += header->size;
+  record::BatchIterator batches(segment);
+  Offset next(0);
+  while (true) {
+    const size_t at = batches.position();
+    const Result<std::optional<record::BatchView>> batch = batches.next();
+    if (!batch.ok() || (!*batch && at < segment.size())) return fmt::format("no batch at {}", at);
+    if (!*batch) return {};
+    if (!(*batch)->crc_matches()) return fmt::format("a damaged batch at {}", at);
+    if ((*batch)->base_offset() < next)
+      return fmt::format("offset {} again at {}", (*batch)->base_offset().v, at);
+    next = (*batch)->next_offset();
   }
-  return {};
 }
 
 bool is_subset(const std::vector<BrokerId>& some, const std::vector<BrokerId>& all) {

@@ -234,6 +234,11 @@ void Nemesis::kill_client() {
 
 // --- links ---
 
+void Nemesis::add_both_ways(std::vector<Pair>& pairs, SimHost& a, SimHost& b) {
+  pairs.emplace_back(&a, &b);
+  pairs.emplace_back(&b, &a);
+}
+
 void Nemesis::block(std::vector<Pair> pairs) {
   cut_off(pairs);
   in_a_while([this, pairs = std::move(pairs)] { unblock(pairs); });
@@ -271,10 +276,7 @@ void Nemesis::partition() {
   }
   std::vector<Pair> pairs;
   for (SimHost* a : sides[0]) {
-    for (SimHost* b : sides[1]) {
-      pairs.emplace_back(a, b);
-      pairs.emplace_back(b, a);
-    }
+    for (SimHost* b : sides[1]) add_both_ways(pairs, *a, *b);
   }
   note("partition", "apart:" + names);
   block(std::move(pairs));
@@ -297,17 +299,13 @@ void Nemesis::one_way() {
 
 void Nemesis::isolate(SimNode& node) {
   std::vector<Pair> pairs;
-  const auto add = [&](SimHost& other) {
-    pairs.emplace_back(&node.host(), &other);
-    pairs.emplace_back(&other, &node.host());
-  };
   const bool from_nodes = dice_.percent(80);
   if (from_nodes) {
-    for (const auto& other : nodes_) add(other->host());
+    for (const auto& other : nodes_) add_both_ways(pairs, node.host(), other->host());
   }
   const bool from_clients = !from_nodes || dice_.percent(40);
   if (from_clients) {
-    for (ClientProcess* c : clients_) add(c->host());
+    for (ClientProcess* c : clients_) add_both_ways(pairs, node.host(), c->host());
   }
   note("isolate", fmt::format("node {} from {}{}", node.id().v, from_nodes ? "nodes " : "",
                               from_clients ? "clients" : ""));
@@ -319,10 +317,7 @@ void Nemesis::isolate(SimNode& node) {
 void Nemesis::on_leader(SimNode& node) {
   if (over_ || !hunting_ || hunted_.size() > 1 || !dice_.percent(world_.knobs.hunt_percent)) return;
   std::vector<Pair> pairs;
-  for (const auto& other : nodes_) {
-    pairs.emplace_back(&node.host(), &other->host());
-    pairs.emplace_back(&other->host(), &node.host());
-  }
+  for (const auto& other : nodes_) add_both_ways(pairs, node.host(), other->host());
   note("hunt", fmt::format("node {} has just been elected", node.id().v));
   cut_off(pairs);
   const int64_t timeout_ms = world_.knobs.election_timeout_ms;

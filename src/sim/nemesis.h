@@ -57,6 +57,7 @@ class Nemesis {
   void note_cured();
 
   using Pair = std::pair<SimHost*, SimHost*>;
+  static void add_both_ways(std::vector<Pair>& pairs, SimHost& a, SimHost& b);
   void block(std::vector<Pair> pairs);
   void cut_off(const std::vector<Pair>& pairs);
   void unblock(const std::vector<Pair>& pairs);
