@@ -205,11 +205,19 @@ class MachineRunner final
     abandon(coordinator_code(why));
   }
 
+  // What was appended may yet be committed, here or elsewhere: not_coordinator would say that it is not.
   void abandon(ErrorCode why) {
     std::unordered_map<Token, Done> waiting = std::exchange(waiting_, {});
-    held_.clear();
+    std::vector<Done> in_doubt;
+    for (const Held& h : std::exchange(held_, {})) {
+      const auto it = waiting.find(h.token);
+      if (it == waiting.end()) continue;
+      in_doubt.push_back(std::move(it->second));
+      waiting.erase(it);
+    }
     seen_ = committed_ = awaited_ = Offset(0);
-    for (auto& [token, done] : waiting) done(Error(why));
+    for (const Done& done : in_doubt) done(Error(ErrorCode::coordinator_not_available));
+    for (const auto& [token, done] : waiting) done(Error(why));
   }
 
   void restart_later() {
