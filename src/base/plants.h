@@ -39,6 +39,7 @@ enum class Plant : uint8_t {
   ignore_failed_sync,            // a failed fdatasync is taken for success
   retry_failed_sync,             // a failed fdatasync is asked for again
   keep_deleted_durable_end,      // the durable end of a replica that went stays noted
+  serve_damaged,                 // what does not fit its checksum is served
   // log
   ignore_producer_epoch,        // a producer's epoch is not looked at
   ignore_sequence,              // a producer's sequence numbers are not looked at
@@ -58,6 +59,8 @@ enum class Plant : uint8_t {
   trust_lossy_restart,  // who lost records that were not synced may still lead
   finish_move_early,    // replicas go before those that replace them are in sync
   same_leader_epoch,    // another leader reigns in the same epoch
+  // broker
+  put_aside_needed,  // a damaged log is given up whoever counts on it
   // ledger and group: coordinators
   commit_answered_early,     // a group's offsets are acknowledged when they are written
   commit_of_old_generation,  // whoever commits, it is taken

@@ -92,6 +92,8 @@ struct BrokerConfig {
   size_t fetch_bytes_max = 55 * 1024 * 1024;
   size_t recovery_threads = 2;  // per directory
   MetadataLogSizes metadata_log;
+  /// Of every partition, also below what a configuration may say: simulations have small segments.
+  std::optional<int32_t> segment_bytes;
 };
 
 class Broker {
@@ -279,6 +281,11 @@ class Broker {
                                                  const meta::Partition& state) const;
   void retry_role_of(const partition::Partition& partition);
   void settle_role(const PartitionRef& partition, const meta::Partition& state);
+  /// Another leads it, and nobody counts on the replica here.
+  bool is_expendable(const meta::Partition& state) const;
+  bool may_put_aside(const partition::Partition& partition, const meta::Partition& state) const;
+  std::vector<control::DamagedReplica> damaged_replicas() const;
+  void put_aside(Change& change, PartitionRef& partition);
   void tell_leaders_of_brokers(const meta::Image& image);
   Replication::Environment replication_environment();
   partition::ReplicaFetcher::Settings fetcher_settings() const;
@@ -342,7 +349,7 @@ class Broker {
   std::unique_ptr<Scrubber> scrubber_;
   DiskWatch disk_watch_;
   HandOver hand_over_;
-  std::map<Uuid, std::set<int32_t>> unopened_;  // for want of space: tried again
+  std::map<Uuid, std::set<int32_t>> unopened_;  // for want of space, or put aside: tried again
   std::shared_ptr<const View> view_;            // the newest
   std::deque<std::shared_ptr<Change>> changes_;
   bool changing_ = false;

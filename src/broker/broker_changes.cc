@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "base/contains.h"
+#include "base/plants.h"
 #include "broker/group_shards.h"
 #include "broker/topic_settings.h"
 
@@ -13,6 +14,8 @@ namespace millrace::broker {
 namespace {
 
 constexpr int64_t kDepartedMs = 10'000;  // View::names
+constexpr size_t kDamagedPerBeat = 1'000;
+constexpr const char* kPutAside = ".stray";
 
 }  // namespace
 
@@ -115,6 +118,10 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     const bool withheld = !is_registered(*change.image) && state.replicas.size() > 1;
     if (withheld) withheld_.insert(id);
     const bool leads = state.leader == config_.node_id && !withheld;
+    if (row[i] && !withheld && may_put_aside(*row[i], state)) {
+      put_aside(change, row[i]);
+      continue;
+    }
     partition::Partition::Leadership leadership = leadership_of(*change.image, state);
     if (row[i]) {
       row[i]->configure(config, state.replicas.size());
@@ -130,8 +137,7 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
                              std::move(leadership),
                              !is_registered(*change.image)};
     spec.leads = leads;
-    spec.expendable = !withheld && state.leader != kNoBroker && state.leader != config_.node_id &&
-                      !contains(state.isr, config_.node_id) && !contains(state.elr, config_.node_id);
+    spec.expendable = !withheld && is_expendable(state);
     const log::CommitKey key{id, PartitionId(static_cast<int32_t>(i))};
     const bool may_begin_anew = spec.expendable && !host_.damaged().contains(key);
     Result<PartitionHost::OpenPlan> plan = host_.plan(std::move(spec));
@@ -146,6 +152,49 @@ void Broker::plan_topic(Change& change, const Uuid& id) {
     change.to_open.push_back(std::move(*plan));
   }
   change.topics[id] = std::move(row);
+}
+
+bool Broker::is_expendable(const meta::Partition& state) const {
+  return state.leader != kNoBroker && state.leader != config_.node_id &&
+         !contains(state.isr, config_.node_id) && !contains(state.elr, config_.node_id);
+}
+
+// Found damaged while it serves. With others in sync the controller takes it out of the ISR and begins a new
+// leader epoch. Only there, before it has said anything of its log in that epoch, may the log be given up:
+// whatever is known of it to leaders, or on its way to them, is of epochs that are over.
+bool Broker::may_put_aside(const partition::Partition& partition, const meta::Partition& state) const {
+  const LeaderEpoch took_part_in = partition.leader_epoch();
+  if (planted(Plant::put_aside_needed) && partition.damaged() && state.replicas.size() > 1) return true;
+  return partition.damaged() && is_expendable(state) && took_part_in != kNoLeaderEpoch &&
+         took_part_in < state.leader_epoch;
+}
+
+std::vector<control::DamagedReplica> Broker::damaged_replicas() const {
+  std::vector<control::DamagedReplica> damaged;
+  for (const PartitionRef& p : hosted_partitions()) {
+    if (!p->damaged()) continue;
+    const meta::Partition* state = view_->image->partition(p->topic_id(), p->name().partition);
+    if (state == nullptr || state->replicas.size() < 2) continue;
+    damaged.push_back({{p->topic_id(), p->name().partition}, p->leader_epoch()});
+    if (damaged.size() == kDamagedPerBeat) break;
+  }
+  return damaged;
+}
+
+// What is here keeps another name, and the next change begins it anew, empty, to be copied.
+void Broker::put_aside(Change& change, PartitionRef& partition) {
+  trace_.warn("{} is damaged here, where it was {}; it is put aside and copied from its leader",
+              partition->name().text(),
+              partition->role() == partition::Partition::Role::follower ? "followed" : "led");
+  partition->stop(ErrorCode::not_leader_or_follower);
+  replication_.forget(partition);
+  change.to_remove.push_back(partition);
+  change.tombstones.push_back(io::join_path(
+      partition->directory(), partition->name().text() + "." + env_.random->uuid().to_string() + kPutAside));
+  host_.forget(*partition);
+  host_.found_damaged({partition->topic_id(), partition->name().partition});
+  unopened_[partition->topic_id()].insert(partition->name().partition.v);
+  partition = nullptr;
 }
 
 partition::Partition::Leadership Broker::leadership_of(const meta::Image& image,
@@ -315,6 +364,7 @@ void Broker::finish_change(const std::shared_ptr<Change>& change) {
   if (change->published) change->published();
   // The trees of deleted topics go when nobody waits for it.
   std::vector<std::string> trees = std::move(change->tombstones);
+  std::erase_if(trees, [](const std::string& t) { return t.ends_with(kPutAside); });
   for (std::string& leftover : host_.take_leftovers()) trees.push_back(std::move(leftover));
   if (!trees.empty()) {
     env_.disk->run(
@@ -351,7 +401,7 @@ void Broker::note_addresses(const Change& change) {
   }
 }
 
-// Partitions that could not be opened on a full disk.
+// Partitions that could not be opened on a full disk, or are to be begun anew.
 void Broker::retry_unopened() {
   if (unopened_.empty() || changing_ || stopping_) return;
   auto change = std::make_shared<Change>();
@@ -417,8 +467,9 @@ void Broker::update_groups(View& view) {
 std::shared_ptr<const partition::PartitionConfig> Broker::partition_config(const meta::Image& image,
                                                                            std::string_view topic) const {
   const meta::ConfigView settings(image, config_.node_id, *config_.settings);
-  return std::make_shared<const partition::PartitionConfig>(
-      partition_config_of(meta::topic_config(settings, topic), config_.node_id));
+  partition::PartitionConfig c = partition_config_of(meta::topic_config(settings, topic), config_.node_id);
+  if (config_.segment_bytes) c.log.segment_bytes = *config_.segment_bytes;
+  return std::make_shared<const partition::PartitionConfig>(std::move(c));
 }
 
 }  // namespace millrace::broker

@@ -192,6 +192,7 @@ Lifecycle::Links Broker::lifecycle_links() {
     }
     return offline;
   };
+  links.damaged = [this] { return damaged_replicas(); };
   links.interval_ms = [this] { return setting_int(*view_->image, "broker.heartbeat.interval.ms"); };
   links.on_heard = [this](int64_t asked_mono_ms) { on_heard(asked_mono_ms); };
   links.on_registered = [this](BrokerEpoch epoch) { on_registered(epoch); };

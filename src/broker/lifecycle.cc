@@ -152,6 +152,7 @@ void Lifecycle::beat() {
   heartbeat.applied = links_.published();
   heartbeat.want_shutdown = state_ == State::leaving;
   heartbeat.offline_log_dirs = links_.offline_log_dirs();
+  heartbeat.damaged = links_.damaged();
   links_.heartbeat(heartbeat, current<control::BrokerHeartbeatReply>([this](const auto& r) { on_beat(r); }));
 }
 

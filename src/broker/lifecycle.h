@@ -34,6 +34,8 @@ class Lifecycle {
     std::function<control::RegisterBroker()> registration;
     std::function<LogIndex()> published;
     std::function<std::vector<Uuid>()> offline_log_dirs;
+    /// Found while they served.
+    std::function<std::vector<control::DamagedReplica>()> damaged;
     std::function<int64_t()> interval_ms;  // broker.heartbeat.interval.ms
     /// The controller has answered, and not that it knows nothing of this broker, what it was asked at
     /// `asked_mono_ms`: from then on at the earliest it counts a session.

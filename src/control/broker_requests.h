@@ -42,6 +42,13 @@ struct RegisterBrokerReply {
   BrokerEpoch epoch{-1};
 };
 
+/// A replica that was found damaged while it served, in the leader epoch in which its broker takes part.
+struct DamagedReplica {
+  PartitionKey partition;
+  LeaderEpoch leader_epoch = kNoLeaderEpoch;
+  bool operator==(const DamagedReplica&) const = default;
+};
+
 struct BrokerHeartbeat {
   BrokerId broker = kNoBroker;
   BrokerEpoch epoch{-1};
@@ -49,6 +56,8 @@ struct BrokerHeartbeat {
   bool want_fence = false;
   bool want_shutdown = false;
   std::vector<Uuid> offline_log_dirs = {};
+  /// To be copied anew, where enough others are in sync.
+  std::vector<DamagedReplica> damaged = {};
 };
 
 struct BrokerHeartbeatReply {

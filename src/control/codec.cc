@@ -169,6 +169,12 @@ void put(const BrokerHeartbeat& m, pb::BrokerRequest& request) {
   out.set_want_fence(m.want_fence);
   out.set_want_shutdown(m.want_shutdown);
   for (const Uuid& d : m.offline_log_dirs) out.add_offline_log_dirs(protobuf_uuid(d));
+  for (const DamagedReplica& r : m.damaged) {
+    pb::DamagedReplica& to = *out.add_damaged();
+    to.set_topic_id(protobuf_uuid(r.partition.topic));
+    to.set_partition(r.partition.partition.v);
+    to.set_leader_epoch(r.leader_epoch.v);
+  }
 }
 
 Result<BrokerRequest> take(const pb::HeartbeatRequest& in) {
@@ -179,6 +185,13 @@ Result<BrokerRequest> take(const pb::HeartbeatRequest& in) {
   m.want_fence = in.want_fence();
   m.want_shutdown = in.want_shutdown();
   TRY(take_uuids(in.offline_log_dirs(), m.offline_log_dirs));
+  if (in.damaged_size() > kListMax) return not_asked("a list too long");
+  for (const pb::DamagedReplica& r : in.damaged()) {
+    DamagedReplica& to = m.damaged.emplace_back();
+    TRY(take_uuid(r.topic_id(), to.partition.topic));
+    to.partition.partition = PartitionId(r.partition());
+    to.leader_epoch = LeaderEpoch(r.leader_epoch());
+  }
   return BrokerRequest(std::move(m));
 }
 

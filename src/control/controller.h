@@ -90,7 +90,8 @@ class Controller {
   /// invalid_request, inconsistent_cluster_id, invalid_registration, duplicate_broker_registration,
   /// unsupported_version.
   Decision<RegisterBrokerReply> handle(const RegisterBroker& request, Now now);
-  /// Renews the session; unfences, fences, shuts down step by step, gives up replicas of offline directories.
+  /// Renews the session; unfences, fences, shuts down step by step, gives up replicas of offline directories
+  /// and damaged ones that others can stand in for.
   /// Errors: broker_id_not_registered, stale_broker_epoch.
   Decision<BrokerHeartbeatReply> handle(const BrokerHeartbeat& request, Now now);
   /// Fences at once and ends the session. Errors as above, for the broker or for the reporter.
@@ -153,6 +154,8 @@ class Controller {
   void unfence(Draft& draft, TopicRules& rules, BrokerId broker) const;
   void lose_directories(Draft& draft, TopicRules& rules, BrokerId broker,
                         const std::vector<Uuid>& gone) const;
+  void give_up_damaged(Draft& draft, TopicRules& rules, BrokerId broker,
+                       const std::vector<DamagedReplica>& damaged) const;
   void step_shutdown(Draft& draft, TopicRules& rules, const meta::Broker& broker,
                      BrokerHeartbeatReply& reply);
   void settle_min_isr(Draft& draft, const meta::ConfigResource& resource) const;

@@ -16,6 +16,9 @@
 namespace millrace::control {
 namespace {
 
+// Damaged replicas of one broker, with one heartbeat: each is a new leader epoch and a copy.
+constexpr size_t kGivenUpAtOnce = 16;
+
 meta::BrokerChangeRecord change_of(const meta::Broker& broker) {
   meta::BrokerChangeRecord r;
   r.id = broker.id;
@@ -105,6 +108,31 @@ void Controller::lose_directories(Draft& draft, TopicRules& rules, BrokerId brok
   });
 }
 
+// A damaged replica leaves the ISR, and the partition gets a new leader epoch even if its leader stays: what
+// the replica said of its log before, and may still be on its way, is of an epoch that is over, so its broker
+// may empty it as soon as it hears of the new one. Only where without it as many are in sync as
+// min.insync.replicas asks for, or all the others: damaged or not, what it holds counts until then.
+void Controller::give_up_damaged(Draft& draft, TopicRules& rules, BrokerId broker,
+                                 const std::vector<DamagedReplica>& damaged) const {
+  size_t given_up = 0;
+  for (const DamagedReplica& replica : damaged) {
+    const PartitionKey& key = replica.partition;
+    const meta::Partition* p = draft.image().partition(key.topic, key.partition);
+    if (p == nullptr || !contains(p->replicas, broker)) continue;
+    // Of an earlier epoch: given up already, or told again when its broker has heard of this one.
+    if (p->leader_epoch != replica.leader_epoch || p->leader == kNoBroker || p->leader_recovering) continue;
+    const PartitionRules& rule = rules.of(*draft.image().topic(key.topic));
+    const auto others = static_cast<size_t>(
+        std::count_if(p->isr.begin(), p->isr.end(), [broker](BrokerId b) { return b != broker; }));
+    if (others < std::max<size_t>(1, std::min(rule.min_isr, p->replicas.size() - 1))) continue;
+    PartitionChange change(draft.image(), key.topic, key.partition, rule);
+    auto record = change.without(broker).distrust(broker).lead_anew().build();
+    if (!record) continue;
+    draft.add(std::move(*record));
+    if (++given_up == kGivenUpAtOnce) return;
+  }
+}
+
 // First its leaders move and it leaves every ISR; when it leads nothing and every other live broker has heard
 // so, it may go.
 void Controller::step_shutdown(Draft& draft, TopicRules& rules, const meta::Broker& broker,
@@ -159,6 +187,9 @@ Decision<BrokerHeartbeatReply> Controller::handle(const BrokerHeartbeat& request
     if (contains(offline, d)) gone.push_back(d);
   }
   if (!gone.empty()) lose_directories(draft, rules, request.broker, gone);
+
+  if (!broker.fenced && !broker.in_controlled_shutdown && !request.want_shutdown && !request.want_fence)
+    give_up_damaged(draft, rules, request.broker, request.damaged);
 
   if (request.want_shutdown) {
     step_shutdown(draft, rules, broker, reply);

@@ -321,6 +321,8 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   bool note_damage(log::DamagedRange range, const std::shared_ptr<const io::File>& file);
   Status rebuild_indexes_of(Offset base);
   size_t damaged_ranges() const;
+  /// Whether anything of it was found damaged, by whoever read it. Any thread, without a lock.
+  bool damaged() const { return damaged_.load(std::memory_order_relaxed); }
   /// Starts a sync of everything dirty, indexes included, so that the recovery point moves up; in the
   /// background lane, beside group commit. Writes indexes: call it where blocking is allowed, or accept it.
   void checkpoint(io::Loop& loop);
@@ -459,6 +461,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
   Offset own_from_;
   OffsetRanges verified_;
   std::set<std::string> damages_;  // found and told; at most kDamagesMax
+  std::atomic<bool> damaged_ = false;
   uint64_t batches_appended_ = 0;
   uint64_t batches_synced_ = 0;
   bool failure_told_ = false;

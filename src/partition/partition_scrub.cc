@@ -16,7 +16,9 @@ std::optional<log::ScrubTarget> Partition::scrub_target(Offset from) {
 
 bool Partition::note_damage(log::DamagedRange range, const std::shared_ptr<const io::File>& file) {
   const std::lock_guard lock(mutex_);
-  return log_ && log_->note_damage(std::move(range), file);
+  const bool noted = log_ && log_->note_damage(std::move(range), file);
+  if (noted) damaged_.store(true, std::memory_order_relaxed);
+  return noted;
 }
 
 Status Partition::rebuild_indexes_of(Offset base) {

@@ -5,6 +5,7 @@
 - each acknowledged record is there, at the offset that the acknowledgement named;
 - a partition's records of one producer are there in the order of sending, none missing, none twice;
 - every broker that comes back is in every ISR again;
+- a replica whose disk changed a bit is copied from the others, found at a start or while it serves;
 - with two of three brokers gone acks=all is refused or waits, it is never acknowledged.
 
 Runs with the Python that has confluent-kafka: build/zoo/venv/bin/python tests/e2e/replication.py (see scripts/client_zoo).
@@ -37,10 +38,11 @@ QUICK = {"reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 100, "retry.bac
 class Writer(threading.Thread):
     """Sends numbered records to every partition in turn; remembers what was acknowledged where."""
 
-    def __init__(self, name, servers, pause):
+    def __init__(self, name, servers, pause, topic=TOPIC, partitions=PARTITIONS):
         super().__init__(daemon=True)
         self.label, self.pause, self.ending = name, pause, threading.Event()
-        self.acknowledged, self.failures, self.sent = {}, [], [0] * PARTITIONS
+        self.topic = topic
+        self.acknowledged, self.failures, self.sent = {}, [], [0] * partitions
         self.longest_gap, self.last = 0.0, None
         self.producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "acks": "all", "linger.ms": 2,
                                   "message.timeout.ms": 120_000, "request.timeout.ms": 5_000,
@@ -58,10 +60,10 @@ class Writer(threading.Thread):
 
     def run(self):
         while not self.ending.is_set():
-            for p in range(PARTITIONS):
+            for p in range(len(self.sent)):
                 value = f"{self.label}:{self.sent[p]}:{'x' * random.randrange(200)}"
                 try:
-                    self.producer.produce(TOPIC, value, partition=p)
+                    self.producer.produce(self.topic, value, partition=p)
                     self.sent[p] += 1
                 except BufferError:
                     self.producer.poll(0.1)
@@ -74,20 +76,20 @@ class Writer(threading.Thread):
         return self.producer.flush(seconds)
 
 
-def read_all(servers, group):
+def read_all(servers, group, topic=TOPIC, partitions=PARTITIONS):
     """Every record of the topic: partition -> [(offset, writer, number)]."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "auto.offset.reset": "earliest",
                          "enable.auto.commit": False, **QUICK})
-    found = {p: [] for p in range(PARTITIONS)}
+    found = {p: [] for p in range(partitions)}
 
     def end_of(partition):
         try:
-            return consumer.get_watermark_offsets(TopicPartition(TOPIC, partition), timeout=10)
+            return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
         except KafkaException:  # the leader moves just now
             return None
 
     ends = {p: eventually(lambda p=p: end_of(p), 20, 0.2)[1] for p in found}
-    consumer.assign([TopicPartition(TOPIC, p, 0) for p in found])
+    consumer.assign([TopicPartition(topic, p, 0) for p in found])
     at, deadline = dict.fromkeys(found, 0), time.monotonic() + 60
     while any(at[p] < ends[p] for p in found) and time.monotonic() < deadline:
         for m in consumer.consume(1000, timeout=1):
@@ -150,6 +152,89 @@ def damaged_replica(checks, cluster):
     checks.equal("what was there is kept", len(kept), 1)
 
 
+def flip(node, topic):
+    """One bit in the oldest segment, which is closed; how much the node has said before."""
+    segment = min((node.directory / f"{topic}-0").glob("*.log"))
+    with segment.open("r+b") as f:
+        f.seek(100_000)
+        byte = f.read(1)
+        f.seek(100_000)
+        f.write(bytes([byte[0] ^ 4]))
+    return node.log_path.stat().st_size
+
+
+def said(node, since):
+    return node.log_path.read_bytes()[since:].decode(errors="replace")
+
+
+def damaged_while_serving(checks, cluster):
+    """A bit flips in a closed segment of a follower, then of a leader, while they serve and a producer goes on: the scrub finds it,
+    the replica leaves the ISR (the leader hands over first), is copied anew and comes back. Where two of three are in sync and one
+    is the only replica, nothing is given up. At the end every broker in turn is the only one that was not killed."""
+    topic, lone = "scrubbed", "lone"
+    segments = {"segment.bytes": str(1 << 20)}
+    checks.equal("create the topics", [cluster.create(topic, 1, config=segments),
+                                       cluster.create(lone, 1, replicas=1, config={**segments, "min.insync.replicas": "1"})], [None, None])
+    checks.that("all in sync", cluster.wait_full(topic, 20) and cluster.wait_full(lone, 20))
+    writer = Writer("s", cluster.servers, 0.002, topic, 1)
+    filler = Producer({"bootstrap.servers": cluster.servers, "acks": "all", "batch.size": 20_000, **QUICK})
+    for i in range(500):
+        filler.produce(lone, b"f:%d:" % i + b"x" * 5_000)
+        filler.produce(topic, b"f:%d:" % i + b"x" * 5_000)
+        filler.poll(0)
+    checks.equal("records are written", filler.flush(30), 0)
+    writer.start()
+    for role in ("follower", "leader", "follower", "leader"):
+        checks.that(f"{role}: all in sync", cluster.wait_full(topic, 40))
+        leader = cluster.leader(topic)
+        number = leader if role == "leader" else next(n for n in cluster.nodes if n != leader)
+        node = cluster.nodes[number]
+        before = len(list(node.directory.glob(f"{topic}-0.*.stray")))
+        since = flip(node, topic)
+        checks.that(f"{role}: what was damaged is copied anew", eventually(lambda: "copied anew" in said(node, since), 30, 0.2),
+                    said(node, since)[-2000:])
+        checks.that(f"{role}: it is in the ISR again", cluster.wait_full(topic, 40), said(node, since)[-2000:])
+        if role == "leader":
+            checks.that("another leads", cluster.leader(topic) not in (-1, leader))
+        checks.equal(f"{role}: what was there is kept", len(list(node.directory.glob(f"{topic}-0.*.stray"))), before + 1)
+
+    # With one of three away, min.insync.replicas needs the damaged one.
+    leader = cluster.leader(topic)
+    away, damaged = [n for n in cluster.nodes if n != leader]
+    cluster.nodes[away].kill()
+    checks.that("one is away", eventually(lambda: cluster.partitions(topic) and len(cluster.partitions(topic)[0].isrs) == 2, 20, 0.1))
+    node = cluster.nodes[damaged]
+    since = flip(node, topic)
+    checks.that("two in sync: the damage is named", eventually(lambda: f"{topic}-0" in said(node, since) and "checksum does not match" in said(node, since), 30, 0.2))
+    time.sleep(3)
+    checks.equal("two in sync: nothing is given up", (sorted(cluster.partitions(topic)[0].isrs), "put aside" in said(node, since)),
+                 (sorted([leader, damaged]), False))
+    cluster.nodes[away].spawn()
+    checks.that("three in sync: it is copied anew", eventually(lambda: "copied anew" in said(node, since), 60, 0.2), said(node, since)[-2000:])
+    checks.that("three in sync again", cluster.wait_full(topic, 40))
+
+    node = cluster.nodes[cluster.leader(lone)]
+    since = flip(node, lone)
+    checks.that("the only copy: the damage is named",
+                eventually(lambda: f"{lone}-0" in said(node, since) and "checksum does not match" in said(node, since), 30, 0.2))
+    time.sleep(3)
+    checks.that("and it stays", cluster.leader(lone) == node.number and not list(node.directory.glob(f"{lone}-0.*.stray")))
+
+    checks.equal("records still on their way", writer.finish(), 0)
+    checks.equal("failures", writer.failures[:3], [])
+    # What was copied is what the others had: read from each as the leader.
+    for number in cluster.nodes:
+        others = [n for n in cluster.nodes if n != number]
+        for n in others:
+            cluster.nodes[n].kill()
+        for n in others:
+            cluster.nodes[n].spawn()
+        checks.that(f"all in sync after {number} was alone", cluster.wait_full(topic, 60))
+        found, ends, at = read_all(cluster.servers, f"scrub reader {number}", topic, 1)
+        checks.equal("a consumer reads everything", at, ends)
+        judge(checks, [writer], found)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long leaders are killed")
@@ -158,7 +243,8 @@ def main():
     arguments = parser.parse_args()
     checks = Checks()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="replication-"))
-    cluster = Cluster(folder, Loopback())
+    # A quick scrub: damage is found within a second or two.
+    cluster = Cluster(folder, Loopback(), settings=["log.scrub.bytes.per.second=52428800", "log.scrub.interval.ms=1000"])
     try:
         cluster.start()
         if not checks.that("three brokers find each other", cluster.ready()):
@@ -200,6 +286,9 @@ def main():
             damaged_replica(checks, cluster)
             again, ends, at = read_all(cluster.servers, "reader of what was copied")
             judge(checks, writers, again)
+
+        with checks.group("damage while serving"):
+            damaged_while_serving(checks, cluster)
 
         with checks.group("one broker alone"):
             partitions = cluster.partitions(TOPIC)

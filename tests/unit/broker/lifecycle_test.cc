@@ -40,6 +40,9 @@ struct LifeRig {
     };
     l.published = [this] { return published; };
     l.offline_log_dirs = [] { return std::vector<Uuid>(); };
+    l.damaged = [] {
+      return std::vector<control::DamagedReplica>{{{Uuid{{5}}, PartitionId(2)}, LeaderEpoch(4)}};
+    };
     l.interval_ms = [] { return int64_t{500}; };
     l.on_heard = [this](int64_t asked) { heard.push_back(asked - begun); };
     l.on_registered = [this](BrokerEpoch e) { registered.push_back(e); };
@@ -91,6 +94,7 @@ TEST_CASE("a broker registers after it has caught up and serves when it is unfen
   const control::BrokerHeartbeat first = rig.beat(control::BrokerHeartbeatReply{{}, false, true, false});
   CHECK(first.epoch == BrokerEpoch(7));
   CHECK(first.applied == LogIndex(5));
+  CHECK(first.damaged.size() == 1);
   CHECK(rig.serving == 0);
   CHECK(!rig.life.waiting_for().empty());
   rig.pass(100);

@@ -40,6 +40,106 @@ TEST_CASE("heartbeats of the wrong registration are refused") {
   CHECK(c.last().empty());
 }
 
+namespace {
+
+BrokerHeartbeat damaged_beat(Cluster& c, int32_t broker, LeaderEpoch epoch) {
+  BrokerHeartbeat h = c.beat(broker);
+  h.damaged = {{c.key("t"), epoch}};
+  return h;
+}
+
+}  // namespace
+
+TEST_CASE("a damaged follower leaves the ISR and the leader begins a new epoch") {
+  Cluster c(3);
+  c.create("t", {{1, 2, 3}});
+  REQUIRE(c.run(damaged_beat(c, 3, LeaderEpoch(0))).outcome.ok());
+  const meta::Partition& p = c.partition("t");
+  CHECK(p.leader == BrokerId(1));
+  CHECK(p.leader_epoch == LeaderEpoch(1));
+  CHECK(p.isr == ids({1, 2}));
+  CHECK(p.elr.empty());
+  // What the leader of the epoch before still believes of it is refused.
+  AlterPartition late{BrokerId(1), c.broker(1).epoch, {}};
+  late.topics = {{c.key("t").topic, {{PartitionId(0), LeaderEpoch(0), 0, {}, false}}}};
+  for (const int32_t b : {1, 2, 3})
+    late.topics.front().partitions.front().isr.push_back({BrokerId(b), c.broker(b).epoch});
+  const AlterPartitionReply reply = c.run(late);
+  REQUIRE(reply.partitions.size() == 1);
+  CHECK(reply.partitions.front().outcome.error == ErrorCode::fenced_leader_epoch);
+  // Told again, in the epoch that is over: nothing.
+  REQUIRE(c.run(damaged_beat(c, 3, LeaderEpoch(0))).outcome.ok());
+  CHECK(c.last().empty());
+  // It has heard of the new epoch and says so before it was begun anew: once more an epoch of its own.
+  REQUIRE(c.run(damaged_beat(c, 3, LeaderEpoch(1))).outcome.ok());
+  CHECK(c.partition("t").leader_epoch == LeaderEpoch(2));
+  CHECK(c.partition("t").isr == ids({1, 2}));
+}
+
+TEST_CASE("a damaged leader hands over") {
+  Cluster c(3);
+  c.create("t", {{1, 2, 3}});
+  REQUIRE(c.run(damaged_beat(c, 1, LeaderEpoch(0))).outcome.ok());
+  CHECK(c.partition("t").leader == BrokerId(2));
+  CHECK(c.partition("t").leader_epoch == LeaderEpoch(1));
+  CHECK(c.partition("t").isr == ids({2, 3}));
+  CHECK(c.partition("t").elr.empty());
+}
+
+TEST_CASE("a damaged replica is given up where all others are in sync, though they are too few") {
+  Cluster c(3);
+  c.create("t", {{1, 2}});  // min.insync.replicas 2
+  REQUIRE(c.run(damaged_beat(c, 1, LeaderEpoch(0))).outcome.ok());
+  CHECK(c.partition("t").leader == BrokerId(2));
+  CHECK(c.partition("t").isr == ids({2}));
+  CHECK(c.partition("t").elr.empty());
+  // The last one stays.
+  REQUIRE(c.run(damaged_beat(c, 2, c.partition("t").leader_epoch)).outcome.ok());
+  CHECK(c.last().empty());
+}
+
+TEST_CASE("a damaged replica counts where without it too few are in sync") {
+  Cluster c(3);
+  c.create("t", {{1, 2, 3}});
+  SECTION("no topic, no replica, not its epoch") {
+    BrokerHeartbeat h = c.beat(3);
+    h.damaged = {{{Uuid{{9}}, PartitionId(0)}, LeaderEpoch(0)},
+                 {{c.key("t").topic, PartitionId(7)}, LeaderEpoch(0)},
+                 {c.key("t"), LeaderEpoch(1)},
+                 {c.key("t"), kNoLeaderEpoch}};
+    REQUIRE(c.run(h).outcome.ok());
+    CHECK(c.last().empty());
+  }
+  SECTION("one other in sync, two are asked for") {
+    c.live(3001, {1, 3});  // 2 is gone
+    REQUIRE(c.partition("t").isr == ids({1, 3}));
+    for (const int32_t b : {1, 3}) {
+      REQUIRE(c.run(damaged_beat(c, b, c.partition("t").leader_epoch)).outcome.ok());
+      CHECK(c.last().empty());
+    }
+  }
+  SECTION("the last one in sync, and who may lead after it") {
+    c.live(3001, {2});
+    REQUIRE(c.partition("t").isr == ids({2}));
+    REQUIRE(c.partition("t").elr.size() == 1);
+    const BrokerId eligible = c.partition("t").elr.front();
+    REQUIRE(c.run(damaged_beat(c, 2, c.partition("t").leader_epoch)).outcome.ok());
+    CHECK(c.last().empty());
+    CHECK_FALSE(c.heartbeat(eligible.v).fenced);
+    REQUIRE(c.run(damaged_beat(c, eligible.v, c.partition("t").leader_epoch)).outcome.ok());
+    CHECK(c.last().empty());
+    CHECK(c.partition("t").elr == std::vector<BrokerId>{eligible});
+  }
+  SECTION("a broker that goes") {
+    BrokerHeartbeat h = damaged_beat(c, 3, LeaderEpoch(0));
+    h.want_fence = true;
+    REQUIRE(c.run(h).outcome.ok());
+    CHECK(c.broker(3).fenced);
+    REQUIRE(c.run(damaged_beat(c, 3, LeaderEpoch(0))).outcome.ok());  // unfences it, no more
+    CHECK(c.partition("t").leader_epoch == LeaderEpoch(0));
+  }
+}
+
 TEST_CASE("a broker that is not heard is fenced when its session ends, not before") {
   Cluster c(3);
   c.create("t", {{1, 2, 3}});

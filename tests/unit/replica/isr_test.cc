@@ -66,6 +66,41 @@ TEST_CASE("a durable end beyond the fetch offset is not believed") {
   CHECK(l.ends_of(BrokerId(2)) == both(8));
 }
 
+TEST_CASE("what a follower said of its log in one reign counts for nothing in the next") {
+  Leader before = leading({1, 2, 3}, 2, 10, 4);
+  (void)fetched(before, by(2, 10, 10));
+  (void)fetched(before, by(3, 10, 10));
+  REQUIRE(before.ends_of(BrokerId(3)) == both(10));
+  // 3 gave up its log; the controller took it out and began an epoch under the same leader.
+  Leader l(BrokerId(1), LeaderEpoch(6), three({1, 2}, 2), {2, 100}, both(12), before.high_watermark(),
+           at_ms(2));
+  CHECK_FALSE(l.ends_of(BrokerId(3)));
+  log::EpochCache epochs = leader_epochs();
+  epochs.assign(LeaderEpoch(6), Offset(12));
+  const auto ask = [&](FollowerFetch f, LeaderEpoch epoch) {
+    f.leader_epoch = epoch;
+    return l.on_fetch(f, Offset(0), epochs, at_ms(3));
+  };
+  // Late on the wire: of all that the old log had.
+  CHECK(ask(by(3, 12, 12), LeaderEpoch(5)).error == ErrorCode::fenced_leader_epoch);
+  CHECK_FALSE(l.ends_of(BrokerId(3)));
+  CHECK_FALSE(l.tick(at_ms(4)));
+  CHECK_FALSE(l.take_proposal());
+  FollowerFetch empty = by(3, 0, 0);
+  empty.last_fetched_epoch = kNoLeaderEpoch;
+  CHECK(ask(empty, LeaderEpoch(6)).accepted());
+  CHECK(l.ends_of(BrokerId(3)) == both(0));
+  CHECK_FALSE(l.take_proposal());
+  // The empty log does not hold back what the others have.
+  CHECK(ask(by(2, 12, 12), LeaderEpoch(6)).high_watermark_advanced);
+  CHECK(l.high_watermark() == Offset(12));
+  CHECK(ask(by(3, 12, 12), LeaderEpoch(6)).accepted());
+  const std::optional<IsrProposal> proposal = l.take_proposal();
+  REQUIRE(proposal);
+  CHECK(proposal->leader_epoch == LeaderEpoch(6));
+  CHECK(proposal->isr.size() == 3);
+}
+
 TEST_CASE("fetches that cannot be believed are refused") {
   Leader l = leading({1, 2, 3}, 2, 10, 4);
   FollowerFetch f = by(2, 10, 10);
