@@ -7,6 +7,7 @@
 #include "check/timeline.h"
 #include "client/offsets.h"
 #include "sim/invariants.h"
+#include "sim/log_files.h"
 #include "sim/nemesis.h"
 #include "sim/node.h"
 #include "sim/node_lines.h"
@@ -77,6 +78,7 @@ class ClusterRun {
       if (i <= k.voters) plan.voters.push_back({id, {SimNode::host_name(id), SimNode::kInternalPort}});
       world_.bootstrap.push_back({SimNode::host_name(id), SimNode::kClientPort});
     }
+    plan.segment_bytes = k.segment_bytes;
     plan.metadata_log.snapshot_every_bytes = static_cast<size_t>(k.snapshot_every_bytes);
     plan.metadata_log.trailing_entries = k.trailing_entries;
     plan.metadata_log.snapshot_chunk_bytes = static_cast<size_t>(k.snapshot_chunk_bytes);
@@ -189,6 +191,8 @@ class ClusterRun {
         return fmt::format("node {} does not serve", node->id().v);
     }
     for (const auto& node : nodes_) {
+      if (const std::vector<std::string> rotten = rotten_segments(node->disk()); !rotten.empty())
+        return fmt::format("node {} still has the damaged {}", node->id().v, rotten.front());
       const meta::Image& image = *node->view().image;
       for (const auto& other : nodes_) {
         const meta::Broker* b = image.broker(other->id());

@@ -519,6 +519,7 @@ void SimDisk::flip_bit(const std::string& path, uint64_t position, uint32_t bit)
   const std::shared_ptr<Inode> inode = find(path);
   if (!inode) return;
   ++counters.bits_flipped;
+  inode->rotten = true;
   const auto mask = static_cast<uint8_t>(1u << (bit % 8));
   const auto at = static_cast<size_t>(position);
   if (at < inode->durable.size()) inode->durable[at] ^= mask;
@@ -528,6 +529,11 @@ void SimDisk::flip_bit(const std::string& path, uint64_t position, uint32_t bit)
   } else if ((inode->flips[position] ^= mask) == 0) {
     inode->flips.erase(position);
   }
+}
+
+bool SimDisk::is_rotten(const std::string& path) const {
+  const std::shared_ptr<Inode> inode = find(path);
+  return inode && inode->rotten;
 }
 
 void SimDisk::evict(const std::string& path) {

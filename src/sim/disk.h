@@ -134,6 +134,8 @@ class SimDisk final : public io::Disk {
   /// All devices are replaced by empty ones. The process is dead.
   void replace_all();
   void flip_bit(const std::string& path, uint64_t position, uint32_t bit);
+  /// Whether a bit of this very file was flipped, under this name or another.
+  bool is_rotten(const std::string& path) const;
   void lose_file(const std::string& path);
   /// Reads that touch the sector fail until it is written.
   void lose_sector(const std::string& path, uint64_t position);
@@ -192,6 +194,7 @@ class SimDisk final : public io::Disk {
     std::set<uint64_t> lost_sectors;
     std::map<uint64_t, uint8_t> flips;  // on the medium: position to what is XORed on the way into the cache
     std::set<uint64_t> cold_pages;      // not in the page cache
+    bool rotten = false;                // a bit of it was flipped
     // a directory
     Children children;
     Children durable_children;

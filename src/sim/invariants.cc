@@ -203,8 +203,8 @@ void Invariants::look_at_copies(const Reign& reign, const Uuid& topic, size_t nu
     SimNode& holder = *nodes_[static_cast<size_t>(r.id.v) - 1];
     if (!r.in_sync || !holder.runs()) continue;
     const broker::PartitionRef* copy = holder.view().partition(topic, static_cast<int32_t>(number));
-    // A lost disk took it out of the ISR, of which this leader need not have heard.
-    if (world_.forgetful.contains(r.id.v)) {
+    // A lost disk, or damage, took it out of the ISR, of which this leader need not have heard.
+    if (world_.knobs.faults.rot || world_.forgetful.contains(r.id.v)) {
       const meta::Partition* now = newest_->partition(topic, PartitionId(static_cast<int32_t>(number)));
       if (now == nullptr || !contains(now->isr, r.id)) continue;
     }
@@ -255,7 +255,7 @@ void Invariants::forget_memories(SimNode& node) {
 // A disk that never failed gives back what was synced: nothing that others count on is damaged there.
 void Invariants::look_at_disk(SimNode& node) {
   const DiskCounters& c = node.disk().counters;
-  if (c.sync_errors + c.write_errors + c.read_errors > 0) return;
+  if (c.sync_errors + c.write_errors + c.read_errors + c.bits_flipped > 0) return;
   if (node.broker().host().damaged().empty() || world_.forgetful.contains(node.id().v)) return;
   for (const log::CommitKey& key : node.broker().host().damaged()) {
     const meta::Partition* p = newest_->partition(key.topic_id, key.partition);
@@ -279,7 +279,8 @@ void Invariants::look_at_bytes(SimNode& node) {
       if (!partition || partition->offline()) continue;
       for (const std::string& path :
            node.disk().files_under(io::join_path(partition->directory(), partition->name().text()))) {
-        const Bytes* content = path.ends_with(".log") ? node.disk().content(path) : nullptr;
+        if (!path.ends_with(".log") || node.disk().is_rotten(path)) continue;
+        const Bytes* content = node.disk().content(path);
         const std::string wrong = content == nullptr ? std::string() : damage_in(*content);
         if (!wrong.empty())
           return world_.fail(fmt::format("storage: node {} started with {}: {}", node.id().v, path, wrong));

@@ -58,6 +58,21 @@ void draw_more(uint64_t seed, Knobs& k) {
   }
 }
 
+// Of dice of its own, too.
+void draw_rot(uint64_t seed, Knobs& k) {
+  Dice dice(seed, "rot knobs");
+  // Others can stand in for a damaged replica.
+  const bool safe = k.fsync && k.replication_factor > 1;
+  k.faults.rot = dice.percent(50) && safe;
+  if (!k.faults.rot) return;
+  k.scrub_interval_ms = dice.skewed(500, 10'000);
+  // Only what a checkpoint has noted may rot.
+  if (dice.percent(70)) {
+    k.checkpoint_ms = dice.between(1'000, 5'000);
+    k.segment_bytes = static_cast<int32_t>(dice.skewed(4'096, 32'768));
+  }
+}
+
 }  // namespace
 
 Knobs draw_knobs(uint64_t seed) {
@@ -111,6 +126,9 @@ Knobs draw_knobs(uint64_t seed) {
   if (dice.percent(40)) k.metadata_append_bytes = 1;
   if (k.faults.kill && dice.percent(50)) k.second_blow_percent = 50;
   draw_more(seed, k);
+  draw_rot(seed, k);
+  // The largest batch of a producer fits.
+  k.segment_bytes = std::max(k.segment_bytes, 4'096 + k.records_max * k.value_bytes_max);
   return k;
 }
 
@@ -137,6 +155,7 @@ std::string describe(const Knobs& k) {
   add(f.client_kill, "client-kill");
   add(f.dead_disk, "dead-disk");
   add(f.empty_disk, "empty-disk");
+  add(f.rot, "rot");
   add(k.voter_changes, "voters");
   add(k.drains, "drains");
   add(k.hunt_percent > 0, "hunt");
@@ -157,7 +176,6 @@ std::string describe(const Knobs& k) {
 std::shared_ptr<const meta::ConfigValues> broker_settings(const Knobs& k) {
   meta::ConfigValues v;
   const auto set = [&v](const char* key, auto value) { v[key] = fmt::format("{}", value); };
-  set("log.segment.bytes", k.segment_bytes);
   set("log.index.interval.bytes", k.index_interval);
   set("log.durability", k.fsync ? "fsync" : "replicated");
   set("log.retention.ms", -1);
@@ -179,7 +197,8 @@ std::shared_ptr<const meta::ConfigValues> broker_settings(const Knobs& k) {
   set("log.message.timestamp.before.max.ms", INT64_MAX);
   set("offsets.retention.minutes", INT32_MAX);
   set("max.incremental.fetch.session.cache.slots", k.fetch_session_slots);
-  set("log.scrub.bytes.per.second", 0);
+  set("log.scrub.bytes.per.second", k.scrub_interval_ms > 0 ? 50 << 20 : 0);
+  if (k.scrub_interval_ms > 0) set("log.scrub.interval.ms", k.scrub_interval_ms);
   return std::make_shared<const meta::ConfigValues>(std::move(v));
 }
 

@@ -14,7 +14,8 @@ namespace millrace::sim {
 struct FaultKinds {
   bool kill = false, power = false, pause = false, partition = false, one_way = false, isolate = false,
        clog = false, cut = false, disk_error = false, disk_full = false, clock = false, drift = false,
-       stop = false, slow_disk = false, client_kill = false, dead_disk = false, empty_disk = false;
+       stop = false, slow_disk = false, client_kill = false, dead_disk = false, empty_disk = false,
+       rot = false;
 };
 
 struct Knobs {
@@ -42,6 +43,7 @@ struct Knobs {
   int32_t group_session_ms = 6'000;
   int64_t latency_us_max = 500;
   int32_t fetch_session_slots = 1'000;
+  int64_t scrub_interval_ms = 0;  // 0: no scrub
   // Of the metadata log, see broker::MetadataLogSizes.
   int64_t snapshot_every_bytes = 20 << 20;
   int64_t trailing_entries = 1'000;

@@ -66,6 +66,24 @@ std::optional<FoundLog> find_log(const SimDisk& disk, const std::string& directo
   return found;
 }
 
+std::vector<ClosedSegment> closed_segments(const SimDisk& disk, const std::string& directory) {
+  std::vector<ClosedSegment> out;
+  const std::vector<SegmentFile> files = segment_files(disk, directory);
+  for (size_t i = 0; i + 1 < files.size(); ++i)
+    out.push_back({files[i].path, files[i].base, files[i + 1].base});
+  return out;
+}
+
+std::vector<std::string> rotten_segments(const SimDisk& disk) {
+  std::vector<std::string> out;
+  for (const std::string& path : disk.files_under("/")) {
+    if (path.ends_with(".log") && disk.is_rotten(path) && path.find(".stray/") == std::string::npos &&
+        path.find("-delete/") == std::string::npos)
+      out.push_back(path);
+  }
+  return out;
+}
+
 Bytes replica_bytes(const SimDisk& disk, const std::string& directory, int64_t end) {
   Bytes all;
   for (const SegmentFile& file : segment_files(disk, directory)) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "sim/disk.h"
 
@@ -19,6 +20,15 @@ struct FoundLog {
 /// was about to take its place.
 std::optional<FoundLog> find_log(const SimDisk& disk, const std::string& directory, bool holes,
                                  int64_t log_start);
+
+struct ClosedSegment {
+  std::string path;
+  int64_t base = 0;
+  int64_t end = 0;  // where the next segment begins
+};
+std::vector<ClosedSegment> closed_segments(const SimDisk& disk, const std::string& directory);
+/// Segments of partitions, closed or not, of which a bit was flipped; not those that were put aside.
+std::vector<std::string> rotten_segments(const SimDisk& disk);
 
 struct FoundBatch {
   std::string path;

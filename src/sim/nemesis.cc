@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/contains.h"
+#include "sim/log_files.h"
 
 namespace millrace::sim {
 
@@ -19,6 +21,7 @@ constexpr int64_t kYearMs = 365 * 24 * kHourMs;
 void Nemesis::begin() {
   hunting_ = true;
   arm();
+  if (world_.knobs.faults.rot) arm_rot();
 }
 
 void Nemesis::arm() {
@@ -417,6 +420,10 @@ bool Nemesis::may_empty(SimNode& node) {
         (n->id().v <= world_.knobs.voters && !core->may_vote()))
       return false;
   }
+  // What is damaged here or there may be needed.
+  for (const auto& n : nodes_) {
+    if (!rotten_segments(n->disk()).empty()) return false;
+  }
   bool safe = true;
   image->topics().for_each([&](const std::string&, const meta::TopicRef& topic) {
     for (size_t i = 0; i < topic->partitions.size() && safe; ++i) {
@@ -465,6 +472,85 @@ void Nemesis::note_cured() {
     });
     return whole;
   });
+}
+
+void Nemesis::arm_rot() {
+  const int64_t gap_us = rot_dice_.skewed(300, 6'000) * 1'000;
+  world_.scheduler.at(world_.scheduler.now_us() + gap_us, kFaultEvent, [this] {
+    if (over_) return;
+    SimNode& node = *nodes_[rot_dice_.index(nodes_.size())];
+    if (node.state() == SimNode::State::serving && !node.is_paused()) rot(node);
+    arm_rot();
+  });
+}
+
+// Without the victim as many as min.insync.replicas asks for, or all others, have the partition up to `end`
+// on disk and are in sync, and none of them was damaged in it.
+bool Nemesis::stands_in(const Uuid& topic, const meta::Partition& state, int32_t number, int64_t end,
+                        const SimNode& victim) {
+  int32_t others = 0;
+  for (const auto& n : nodes_) {
+    if (n.get() == &victim || !contains(state.replicas, n->id())) continue;
+    if (n->state() != SimNode::State::serving) return false;  // what lies there is not known now
+    const broker::PartitionRef* p = n->view().partition(topic, number);
+    if (p == nullptr) return false;
+    for (const std::string& path : rotten_segments(n->disk())) {
+      if (io::parent_path(path) == io::join_path((*p)->directory(), (*p)->name().text())) return false;
+    }
+    if (contains(state.isr, n->id()) && !(*p)->offline() && (*p)->usage().durable_end.v >= end) ++others;
+  }
+  const auto all = static_cast<int32_t>(state.replicas.size()) - 1;
+  return others >= std::max(std::min(world_.knobs.min_insync, all), 1);
+}
+
+// Bits of a closed segment, or of an index or producer snapshot of it, change on the medium, and nothing of
+// the file is in the page cache any more. Only below what a checkpoint has noted: beyond that it would be
+// taken for what a cut of power left.
+void Nemesis::rot(SimNode& node) {
+  const std::shared_ptr<const meta::Image> image = newest_image(nodes_);
+  if (!image || !world_.emptied.empty()) return;
+  const SimDisk& disk = node.disk();
+  std::vector<ClosedSegment> closed;
+  node.view().hosted.for_each([&](const Uuid& id, const std::shared_ptr<const broker::HostedTopic>& topic) {
+    int32_t number = -1;
+    for (const broker::PartitionRef& p : topic->partitions) {
+      const meta::Partition* state = image->partition(id, PartitionId(++number));
+      if (!p || p->offline() || state == nullptr || !contains(state->replicas, node.id())) continue;
+      const int64_t noted = p->usage().recovery_point.v;
+      for (ClosedSegment& s : closed_segments(disk, io::join_path(p->directory(), p->name().text()))) {
+        if (s.end > noted || !stands_in(id, *state, number, s.end, node)) break;
+        closed.push_back(std::move(s));
+      }
+    }
+  });
+  if (closed.empty()) return;
+  const ClosedSegment& chosen = closed[rot_dice_.index(closed.size())];
+  std::string path = chosen.path;
+  uint64_t from = 0;
+  uint64_t size = 0;
+  if (rot_dice_.percent(70)) {
+    const std::optional<FoundBatch> batch =
+        find_batch_below(disk, io::parent_path(path), chosen.base, chosen.end, rot_dice_);
+    if (!batch) return;
+    // Offset, length and leader epoch of a batch have no checksum in Kafka's format.
+    from = batch->position + 16;
+    size = batch->size - 16;
+  } else {
+    const char* const kinds[] = {"index", "timeindex", "snapshot"};
+    path.replace(path.size() - 3, 3, kinds[rot_dice_.index(std::size(kinds))]);
+    const Bytes* content = disk.content(path);
+    if (content == nullptr || content->empty()) return;
+    size = content->size();
+  }
+  std::set<uint64_t> at;
+  for (int64_t flips = rot_dice_.between(1, 3); flips > 0; --flips) at.insert(from + rot_dice_.below(size));
+  std::string places;
+  for (const uint64_t position : at) {
+    node.disk().flip_bit(path, position, static_cast<uint32_t>(rot_dice_.below(8)));
+    places += fmt::format(" {}", position);
+  }
+  node.disk().evict(path);
+  note("rot", fmt::format("node {}: {}, bytes{}", node.id().v, path, places));
 }
 
 void Nemesis::slow_disk(SimNode& node) {

@@ -14,7 +14,11 @@ namespace millrace::sim {
 class Nemesis {
  public:
   Nemesis(World& world, std::vector<std::unique_ptr<SimNode>>& nodes, std::vector<ClientProcess*> clients)
-      : world_(world), nodes_(nodes), clients_(std::move(clients)), dice_(world.seed, "nemesis") {}
+      : world_(world),
+        nodes_(nodes),
+        clients_(std::move(clients)),
+        dice_(world.seed, "nemesis"),
+        rot_dice_(world.seed, "rot") {}
 
   void begin();
   /// No more faults; what is broken is mended and what is down starts.
@@ -55,6 +59,10 @@ class Nemesis {
   bool may_empty(SimNode& node);
   void empty_disk(SimNode& node);
   void note_cured();
+  void arm_rot();
+  bool stands_in(const Uuid& topic, const meta::Partition& state, int32_t number, int64_t end,
+                 const SimNode& victim);
+  void rot(SimNode& node);
 
   using Pair = std::pair<SimHost*, SimHost*>;
   static void add_both_ways(std::vector<Pair>& pairs, SimHost& a, SimHost& b);
@@ -67,6 +75,7 @@ class Nemesis {
   std::vector<std::unique_ptr<SimNode>>& nodes_;
   const std::vector<ClientProcess*> clients_;
   Dice dice_;
+  Dice rot_dice_;
   bool hunting_ = false;
   std::map<uint64_t, std::vector<Pair>> hunted_;  // leaders that are cut off, the first first
   uint64_t last_prey_ = 0;

@@ -62,6 +62,7 @@ broker::BrokerConfig SimNode::config() const {
   c.settings = plan_.settings;
   c.recovery_threads = plan_.recovery_threads;
   c.metadata_log = plan_.metadata_log;
+  c.segment_bytes = plan_.segment_bytes;
   return c;
 }
 

@@ -34,6 +34,7 @@ struct NodePlan {
   size_t metadata_append_bytes = 1 << 20;
   size_t recovery_threads = 1;
   broker::MetadataLogSizes metadata_log;
+  int32_t segment_bytes = 1 << 20;
 };
 
 class SimNode final : private io::Host {

@@ -25,6 +25,8 @@ constexpr Mark kMarks[] = {
     {": NOT_LEADER_OR_FOLLOWER", rare("fetch-other-leader")},
     {" bytes cut at offset ", rare("torn-tail-cut")},
     {"sync failed, nothing more is written", rare("sync-failed")},
+    {"is damaged here, where it was followed", rare("damaged-follower")},
+    {"is damaged here, where it was led", rare("damaged-leader")},
     {"the metadata log is missing; it is fetched anew", rare("empty-disk")},
     {"the quorum knows node", rare("empty-disk")},
     {" is silent and out", rare("member-silent")},

@@ -82,6 +82,8 @@ inline constexpr RareState kRareStates[] = {
     {"disk-full-resumed", "a broker whose disk was full is well again, without a restart"},
     {"empty-disk", "a broker came back with an empty disk"},
     {"empty-disk-votes", "a node whose disk was replaced votes with the new one"},
+    {"damaged-follower", "a follower found its log damaged while it served, and it was copied anew"},
+    {"damaged-leader", "a leader found its log damaged, handed over and copied it anew"},
     // what clients saw
     {"duplicate-answered",
      "a batch was sent again, had been stored the first time, and was acknowledged as that"},
