@@ -20,7 +20,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions,  # noqa: E402
                                    NewTopic, OffsetSpec, ResourceType)
 
-from recorded_clients import History, clock  # noqa: E402
+from recorded_clients import STAYS_WITH_BROKERS, History, clock  # noqa: E402
 
 QUIET = {"log_level": 0, "error_cb": lambda e: None, "reconnect.backoff.max.ms": 1000, "socket.timeout.ms": 10_000,
          "socket.connection.setup.timeout.ms": 3_000, "topic.metadata.refresh.interval.ms": 5_000}
@@ -145,7 +145,7 @@ class Reader(Polling):
         self.at = {(t, p): 0 for t, n in arguments.reads.items() for p in range(n)}
         # An offset that is out of range was lost: an error, not a reason to begin anew.
         self.consumer = Consumer({"bootstrap.servers": arguments.bootstrap, "group.id": name, "auto.offset.reset": "error",
-                                  "enable.auto.commit": False, "fetch.wait.max.ms": 100, **QUIET})
+                                  "enable.auto.commit": False, "fetch.wait.max.ms": 100, **STAYS_WITH_BROKERS, **QUIET})
         self.consumer.assign([TopicPartition(t, p, 0) for t, p in self.at])
 
     def run(self):
@@ -221,7 +221,7 @@ class Member(Polling):
         while not self.ending.is_set():
             consumer = Consumer({"bootstrap.servers": self.arguments.bootstrap, "group.id": self.arguments.group,
                                  "auto.offset.reset": "earliest", "enable.auto.commit": False, "session.timeout.ms": 6_000,
-                                 "heartbeat.interval.ms": 1_000, "fetch.wait.max.ms": 100, **QUIET})
+                                 "heartbeat.interval.ms": 1_000, "fetch.wait.max.ms": 100, **STAYS_WITH_BROKERS, **QUIET})
             consumer.subscribe([self.topic], on_assign=self.assigned, on_revoke=self.revoked, on_lost=self.lost)
             until, commit_at = time.monotonic() + self.random.uniform(10, 35), time.monotonic() + 0.5
             while not self.ending.is_set() and time.monotonic() < until:
@@ -242,7 +242,7 @@ class Observer(threading.Thread):
         self.admin = AdminClient({"bootstrap.servers": arguments.bootstrap, **QUIET})
         self.committed = [TopicPartition(topic, p) for p in range(partitions)]
         self.consumer = Consumer({"bootstrap.servers": arguments.bootstrap, "group.id": arguments.group, "enable.auto.commit": False,
-                                  **QUIET})
+                                  **STAYS_WITH_BROKERS, **QUIET})
 
     def run(self):
         while not self.ending.is_set():

@@ -119,6 +119,12 @@ class Writer(threading.Thread):
         return longest
 
 
+# When no broker can be reached for a moment (two are being reconnected to, the third stops) librdkafka 2.10 and later drops all it
+# knows and begins with bootstrap.servers (KIP-899). In 2.16.0 a broker that is dropped while a request of offset validation waits
+# for its connection never ends, that validation neither, and the partition is not fetched any more until the consumer is closed.
+STAYS_WITH_BROKERS = {"metadata.recovery.strategy": "none"}
+
+
 class Reader(threading.Thread):
     """Reads all partitions from the beginning, live."""
 
@@ -128,7 +134,8 @@ class Reader(threading.Thread):
         self.ending, self.errors = threading.Event(), []
         self.at = dict.fromkeys(range(partitions), 0)
         self.consumer = Consumer({"bootstrap.servers": cluster.servers, "group.id": name, "auto.offset.reset": "earliest",
-                                  "enable.auto.commit": False, "error_cb": lambda e: None, **CLIENT_LOG})
+                                  "enable.auto.commit": False, "error_cb": lambda e: None, **STAYS_WITH_BROKERS,
+                                  **CLIENT_LOG})
         self.consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
 
     def poll(self, seconds):
