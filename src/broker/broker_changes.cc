@@ -171,6 +171,8 @@ bool Broker::may_put_aside(const partition::Partition& partition, const meta::Pa
 
 std::vector<control::DamagedReplica> Broker::damaged_replicas() const {
   std::vector<control::DamagedReplica> damaged;
+  const auto& states = host_.states();
+  if (std::none_of(states.begin(), states.end(), [](const auto& s) { return s->damaged(); })) return damaged;
   for (const PartitionRef& p : hosted_partitions()) {
     if (!p->damaged()) continue;
     const meta::Partition* state = view_->image->partition(p->topic_id(), p->name().partition);

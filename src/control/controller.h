@@ -131,6 +131,8 @@ class Controller {
   struct Session {
     int64_t heard_mono_ms = 0;
     LogIndex applied{0};
+    bool told_damage = false;  // in a heartbeat
+    std::set<PartitionKey> damaged = {};
   };
   /// Where in the log a broker's registration and the start of its shutdown are.
   struct Milestones {
@@ -154,6 +156,7 @@ class Controller {
   void unfence(Draft& draft, TopicRules& rules, BrokerId broker) const;
   void lose_directories(Draft& draft, TopicRules& rules, BrokerId broker,
                         const std::vector<Uuid>& gone) const;
+  bool is_healthy(BrokerId broker, const PartitionKey& key) const;
   void give_up_damaged(Draft& draft, TopicRules& rules, BrokerId broker,
                        const std::vector<DamagedReplica>& damaged) const;
   void step_shutdown(Draft& draft, TopicRules& rules, const meta::Broker& broker,

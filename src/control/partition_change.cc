@@ -95,6 +95,11 @@ PartitionChange& PartitionChange::set_election(Election election) {
   return *this;
 }
 
+PartitionChange& PartitionChange::lead_by_one_of(std::vector<BrokerId> wanted) {
+  wanted_ = std::move(wanted);
+  return *this;
+}
+
 PartitionChange& PartitionChange::lead_anew() {
   anew_ = true;
   return *this;
@@ -197,14 +202,16 @@ void PartitionChange::elect() {
     next_.leader = next_.replicas.front();
     return;
   }
-  if (next_.leader != kNoBroker && serves(next_.leader)) return;
-  const BrokerId was = next_.leader;
-  next_.leader = kNoBroker;
-
   const auto first_of = [this](const auto& fits) {
     const auto at = std::find_if(next_.replicas.begin(), next_.replicas.end(), fits);
     return at == next_.replicas.end() ? kNoBroker : *at;
   };
+  const BrokerId wanted = first_of([&](BrokerId b) { return contains(wanted_, b) && serves(b); });
+  if (wanted != kNoBroker) next_.leader = wanted;
+  if (next_.leader != kNoBroker && serves(next_.leader)) return;
+  const BrokerId was = next_.leader;
+  next_.leader = kNoBroker;
+
   next_.leader = first_of(serves);
   if (next_.leader != kNoBroker) return;
 

@@ -57,6 +57,8 @@ class PartitionChange {
   PartitionChange& set_isr(std::vector<BrokerId> isr);
   PartitionChange& set_recovered();
   PartitionChange& set_election(Election election);
+  /// If one of them is in sync and may lead, it does.
+  PartitionChange& lead_by_one_of(std::vector<BrokerId> wanted);
   /// A new leader epoch even if the leader stays.
   PartitionChange& lead_anew();
   /// The target of a reassignment; what is adding and removing follows.
@@ -85,6 +87,7 @@ class PartitionChange {
   std::vector<BrokerId> leaving_;
   std::vector<BrokerId> dropped_;
   std::vector<BrokerId> distrusted_;
+  std::vector<BrokerId> wanted_;
   Election election_ = Election::keep_leader;
   bool anew_ = false;
   bool unclean_done_ = false;

@@ -37,7 +37,7 @@ bool Controller::has_session(BrokerId broker, Now now) {
     // A fenced broker that says nothing is not there; any other may have been heard by an earlier controller.
     const meta::Broker* known = image_.broker(broker);
     if (known == nullptr || known->fenced) return false;
-    at = sessions_.emplace(broker, Session{now.mono_ms, LogIndex(0)}).first;
+    at = sessions_.emplace(broker, Session{now.mono_ms}).first;
   }
   return now.mono_ms - at->second.heard_mono_ms < setting("broker.session.timeout.ms");
 }
@@ -108,28 +108,45 @@ void Controller::lose_directories(Draft& draft, TopicRules& rules, BrokerId brok
   });
 }
 
+// As far as it has told this controller itself.
+bool Controller::is_healthy(BrokerId broker, const PartitionKey& key) const {
+  const auto at = sessions_.find(broker);
+  return at != sessions_.end() && at->second.told_damage && !at->second.damaged.contains(key);
+}
+
 // A damaged replica leaves the ISR, and the partition gets a new leader epoch even if its leader stays: what
 // the replica said of its log before, and may still be on its way, is of an epoch that is over, so its broker
-// may empty it as soon as it hears of the new one. Only where without it as many are in sync as
-// min.insync.replicas asks for, or all the others: damaged or not, what it holds counts until then.
+// may empty it as soon as it hears of the new one. Only where without it as many healthy ones are in sync as
+// min.insync.replicas asks for, or all healthy ones there are: damaged or not, what it holds counts until
+// then. A damaged leader hands over to a healthy one in any case: those that are not in sync, or come, can
+// copy from that.
 void Controller::give_up_damaged(Draft& draft, TopicRules& rules, BrokerId broker,
                                  const std::vector<DamagedReplica>& damaged) const {
-  size_t given_up = 0;
+  size_t changed = 0;
   for (const DamagedReplica& replica : damaged) {
     const PartitionKey& key = replica.partition;
     const meta::Partition* p = draft.image().partition(key.topic, key.partition);
     if (p == nullptr || !contains(p->replicas, broker)) continue;
     // Of an earlier epoch: given up already, or told again when its broker has heard of this one.
     if (p->leader_epoch != replica.leader_epoch || p->leader == kNoBroker || p->leader_recovering) continue;
+    std::vector<BrokerId> in_sync;  // the others, healthy
+    size_t others = 0;              // that are in sync, or ought to be
+    for (const BrokerId b : p->replicas) {
+      const bool synced = contains(p->isr, b);
+      if (b == broker || (synced && !is_healthy(b, key))) continue;
+      if (synced) in_sync.push_back(b);
+      if (synced || !contains(p->adding_replicas, b)) ++others;
+    }
     const PartitionRules& rule = rules.of(*draft.image().topic(key.topic));
-    const auto others = static_cast<size_t>(
-        std::count_if(p->isr.begin(), p->isr.end(), [broker](BrokerId b) { return b != broker; }));
-    if (others < std::max<size_t>(1, std::min(rule.min_isr, p->replicas.size() - 1))) continue;
+    const bool enough = in_sync.size() >= std::min(rule.min_isr, others);
+    if (in_sync.empty() || (!enough && p->leader != broker)) continue;
     PartitionChange change(draft.image(), key.topic, key.partition, rule);
-    auto record = change.without(broker).distrust(broker).lead_anew().build();
+    if (enough) change.without(broker).distrust(broker);
+    if (!contains(in_sync, p->leader)) change.lead_by_one_of(in_sync);
+    auto record = change.lead_anew().build();
     if (!record) continue;
     draft.add(std::move(*record));
-    if (++given_up == kGivenUpAtOnce) return;
+    if (++changed == kGivenUpAtOnce) return;
   }
 }
 
@@ -176,6 +193,9 @@ Decision<BrokerHeartbeatReply> Controller::handle(const BrokerHeartbeat& request
   Session& session = sessions_[request.broker];
   session.heard_mono_ms = now.mono_ms;
   session.applied = std::max(session.applied, request.applied);
+  session.told_damage = true;
+  session.damaged.clear();
+  for (const DamagedReplica& d : request.damaged) session.damaged.insert(d.partition);
   const auto at = milestones_.find(request.broker);
   reply.caught_up = request.applied >= (at == milestones_.end() ? began_at_ : at->second.registered);
 

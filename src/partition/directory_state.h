@@ -54,6 +54,11 @@ class DirectoryState {
   /// better.
   void note_no_space();
 
+  /// Something in it does not fit its checksum.
+  void note_damage() { damaged_.store(true, std::memory_order_relaxed); }
+  /// Since the start. Nobody needs to look at every partition where this is false.
+  bool damaged() const { return damaged_.load(std::memory_order_relaxed); }
+
   uint64_t free_bytes() const { return free_bytes_.load(std::memory_order_relaxed); }
   uint64_t total_bytes() const { return total_bytes_.load(std::memory_order_relaxed); }
   uint64_t floor_bytes() const { return floor_bytes_.load(std::memory_order_relaxed); }
@@ -70,6 +75,7 @@ class DirectoryState {
   std::atomic<uint64_t> total_bytes_{0};
   std::atomic<uint64_t> floor_bytes_{0};
   std::atomic<uint64_t> no_space_{0};
+  std::atomic<bool> damaged_ = false;
   mutable std::mutex failure_mutex_;
   std::string failure_;
 };

@@ -547,10 +547,15 @@ bool Partition::cached_locked(const log::ReadResult& read) const {
 }
 
 // Told once for each place; the partition goes on with what is healthy.
+void Partition::mark_damaged() {
+  damaged_.store(true, std::memory_order_relaxed);
+  if (env_.directory_state) env_.directory_state->note_damage();
+}
+
 Error Partition::damaged_locked(const std::string& what) {
   if (damages_.size() < kDamagesMax && damages_.insert(what).second) {
     if (env_.sync.damages != nullptr) env_.sync.damages->add();
-    damaged_.store(true, std::memory_order_relaxed);
+    mark_damaged();
     env_.trace.error("{}: damaged: {}; readers of it get KAFKA_STORAGE_ERROR", name_.text(), what);
   }
   return Error(ErrorCode::kafka_storage_error, what);

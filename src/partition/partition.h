@@ -385,6 +385,7 @@ class Partition final : public std::enable_shared_from_this<Partition> {
                                       EpochCheck check, log::ReadMode mode, Offsets& offsets);
   bool may_send_locked(const log::ReadResult& read);
   bool cached_locked(const log::ReadResult& read) const;
+  void mark_damaged();
   Error damaged_locked(const std::string& what);
   /// Something came from the medium without being verified: what was verified earlier may have come anew with
   /// it, too.

@@ -17,7 +17,7 @@ std::optional<log::ScrubTarget> Partition::scrub_target(Offset from) {
 bool Partition::note_damage(log::DamagedRange range, const std::shared_ptr<const io::File>& file) {
   const std::lock_guard lock(mutex_);
   const bool noted = log_ && log_->note_damage(std::move(range), file);
-  if (noted) damaged_.store(true, std::memory_order_relaxed);
+  if (noted) mark_damaged();
   return noted;
 }
 

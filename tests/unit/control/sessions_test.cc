@@ -86,6 +86,27 @@ TEST_CASE("a damaged leader hands over") {
   CHECK(c.partition("t").elr.empty());
 }
 
+TEST_CASE("one of three is whole: it leads, and the others are given up one after the other") {
+  Cluster c(3);
+  c.create("t", {{1, 2, 3}});
+  REQUIRE(c.run(damaged_beat(c, 2, LeaderEpoch(0))).outcome.ok());
+  CHECK(c.partition("t").isr == ids({1, 3}));
+  CHECK(c.partition("t").leader == BrokerId(1));
+  REQUIRE(c.run(damaged_beat(c, 1, c.partition("t").leader_epoch)).outcome.ok());
+  CHECK(c.partition("t").leader == BrokerId(3));
+  CHECK(c.partition("t").isr == ids({1, 3}));  // until 2 has been copied
+}
+
+TEST_CASE("a damaged leader does not hold up who is to replace it") {
+  Cluster c(3);
+  c.create("t", {{1, 2}});
+  (void)c.run(AlterReassignments{{Reassignment{{"t", PartitionId(0)}, ids({3, 2})}}, true});
+  REQUIRE(c.partition("t").adding_replicas == ids({3}));
+  REQUIRE(c.run(damaged_beat(c, 1, c.partition("t").leader_epoch)).outcome.ok());
+  CHECK(c.partition("t").leader == BrokerId(2));
+  CHECK(c.partition("t").isr == ids({2}));
+}
+
 TEST_CASE("a damaged replica is given up where all others are in sync, though they are too few") {
   Cluster c(3);
   c.create("t", {{1, 2}});  // min.insync.replicas 2
@@ -113,9 +134,24 @@ TEST_CASE("a damaged replica counts where without it too few are in sync") {
   SECTION("one other in sync, two are asked for") {
     c.live(3001, {1, 3});  // 2 is gone
     REQUIRE(c.partition("t").isr == ids({1, 3}));
-    for (const int32_t b : {1, 3}) {
-      REQUIRE(c.run(damaged_beat(c, b, c.partition("t").leader_epoch)).outcome.ok());
-      CHECK(c.last().empty());
+    REQUIRE(c.partition("t").leader == BrokerId(1));
+    REQUIRE(c.run(damaged_beat(c, 3, c.partition("t").leader_epoch)).outcome.ok());
+    CHECK(c.last().empty());
+    c.heartbeat(3);
+    // The leader hands over, so that 2 can copy from one that is whole.
+    REQUIRE(c.run(damaged_beat(c, 1, c.partition("t").leader_epoch)).outcome.ok());
+    CHECK(c.partition("t").leader == BrokerId(3));
+    CHECK(c.partition("t").isr == ids({1, 3}));
+    REQUIRE(c.run(damaged_beat(c, 1, c.partition("t").leader_epoch)).outcome.ok());
+    CHECK(c.last().empty());
+  }
+  SECTION("all in sync are damaged") {
+    for (int round = 0; round < 2; ++round) {
+      for (const int32_t b : {1, 2, 3}) {
+        const LeaderEpoch epoch = c.partition("t").leader_epoch;
+        REQUIRE(c.run(damaged_beat(c, b, epoch)).outcome.ok());
+        if (round > 0) CHECK(c.last().empty());
+      }
     }
   }
   SECTION("the last one in sync, and who may lead after it") {
