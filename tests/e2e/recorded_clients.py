@@ -119,8 +119,8 @@ class Writer(threading.Thread):
         return longest
 
 
-# When no broker can be reached for a moment (two are being reconnected to, the third stops) librdkafka 2.10 and later drops all it
-# knows and begins with bootstrap.servers (KIP-899). In 2.16.0 a broker that is dropped while a request of offset validation waits
+# When no broker can be reached for a moment (two are being reconnected to, the third stops) librdkafka begins again with
+# bootstrap.servers (KIP-899). 2.16.0 then drops the brokers it knows; one that is dropped while a request of offset validation waits
 # for its connection never ends, that validation neither, and the partition is not fetched any more until the consumer is closed.
 STAYS_WITH_BROKERS = {"metadata.recovery.strategy": "none"}
 
