@@ -70,6 +70,8 @@ class Consumer {
   std::map<TopicPartition, int64_t> positions() const;
   /// Whether the group has given us an assignment (perhaps an empty one), and positions() knows all of it.
   bool assigned() const { return assigned_; }
+  /// Another one after every assignment, also if it is the same in the same generation: positions begin anew.
+  uint64_t assignment() const { return assignment_; }
   const GroupMember* member() const { return member_.get(); }
 
   /// The reader is done with what precedes these offsets. Partitions that are no longer assigned are skipped.

@@ -79,6 +79,9 @@ void SimAdmin::act() {
   switch (dice_.below(8)) {
     case 0:
     case 1:
+      // Led by a broker that has lost its disk and was not missed yet, and by others that leave before it is:
+      // then nobody may lead.
+      if (!world_.emptied.empty()) return next();
       return create_scratch();
     case 2:
       return delete_scratch();
@@ -177,9 +180,11 @@ void SimAdmin::reassign() {
   std::vector<int32_t> nodes;
   for (int32_t i = 1; i <= world_.knobs.nodes; ++i) nodes.push_back(i);
   for (size_t i = nodes.size(); i > 1; --i) std::swap(nodes[i - 1], nodes[dice_.index(i)]);
-  // Mostly as many as before; fewer or more sometimes, never fewer than may be needed to write.
+  // Mostly as many as before; fewer or more sometimes, never fewer than may be needed to write, nor one that
+  // may be damaged alone.
   int64_t count = world_.knobs.replication_factor;
   if (dice_.percent(30)) count = dice_.between(world_.knobs.min_insync, world_.knobs.nodes);
+  if (world_.knobs.faults.rot) count = std::max<int64_t>(count, 2);
   nodes.resize(static_cast<size_t>(count));
   wire::AlterPartitionReassignmentsRequest request;
   request.timeout_ms = kTimeoutMs;

@@ -266,9 +266,10 @@ void Member::note_assignment(int64_t now) {
   // What was just polled may be of an assignment that is over already, and was never noted.
   const bool settled = member != nullptr && member->stable() && consumer_->assigned();
   const int32_t generation = settled ? member->identity().generation : -1;
-  if (generation == generation_ && settled) return;
+  if (generation == generation_ && consumer_->assignment() == assignment_ && settled) return;
   reset_ = true;
   generation_ = generation;
+  assignment_ = consumer_->assignment();
   if (!settled) return;
   std::vector<Entry> entries;
   for (const auto& [where, offset] : consumer_->positions())

@@ -115,7 +115,8 @@ class Member final : public Worker {
   client::Client client_;
   std::unique_ptr<client::Consumer> consumer_;
   int32_t generation_ = -1;  // whose assignment was noted
-  bool reset_ = true;        // the next poll may begin anywhere
+  uint64_t assignment_ = 0;
+  bool reset_ = true;  // the next poll may begin anywhere
   int64_t leave_at_us_ = 0;
   int64_t commit_at_us_ = 0;
   bool committing_ = false;

@@ -85,7 +85,8 @@ class Image:
         """Random ranges of random files go to the disk before the cut, as the kernel might have chosen itself."""
         library = ctypes.CDLL(None, use_errno=True)
         library.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-        files = [p for p in self.path.rglob("*") if p.is_file()]
+        # Directories may go while one looks.
+        files = [pathlib.Path(folder) / name for folder, _, names in os.walk(self.path) for name in names]
         for path in random.sample(files, min(len(files), random.randrange(8))):
             try:
                 descriptor = os.open(path, os.O_RDONLY)
